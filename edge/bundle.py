@@ -1,0 +1,63 @@
+"""Loading a model bundle: nothing runs before its hash is right, and no image is accepted before its golden inputs are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edge.classify import Classifier
+from edge.contract.bundle import Manifest
+from edge.errors import BundleError
+from edge.manifest import REPAIR, SHIPPED, read_manifest
+from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
+
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified network and what its manifest says about it."""
+
+    manifest: Manifest
+    classifier: Classifier
+
+
+def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
+    """Verify and load a bundle.
+
+    Raises:
+        BundleError: if a file is missing or changed, the bundle is for another software, or a golden input gives other scores.
+    """
+    manifest = read_manifest(folder)
+    if manifest.preprocessing != PREPROCESS_VERSION or manifest.input_side != INPUT_SIDE:
+        raise BundleError(
+            f"The model in {folder} wants preprocessing {manifest.preprocessing} at {manifest.input_side} pixels, this software has "
+            f"{PREPROCESS_VERSION} at {INPUT_SIDE}. Use the bundle that came with this software."
+        )
+    model = _verified(folder / manifest.model_file, manifest.model_sha256)
+    classifier = Classifier(model, threads=threads)
+    if (classifier.input_side, classifier.classes) != (manifest.input_side, len(manifest.classes)):
+        raise BundleError(f"The model in {folder} does not fit its manifest (input size or number of classes). {REPAIR}")
+    for golden in manifest.golden:
+        _verified(folder / golden.file, golden.sha256)
+        with Image.open(folder / golden.file, formats=("PNG",)) as image:
+            steps = classifier.run(np.asarray(image.convert("L"))).steps
+        if len(steps) != len(golden.scores) or max(abs(a - b) for a, b in zip(steps, golden.scores, strict=True)) > 1:
+            raise BundleError(
+                f"The model in {folder} gives {list(steps)} for {golden.file} instead of {golden.scores}: "
+                "this machine's TFLite runtime computes differently. Do not use it; report the runtime's version."
+            )
+    return Bundle(manifest, classifier)
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}). {REPAIR}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BundleError(f"{path} is not the file that its manifest names (SHA-256 differs). {REPAIR}")
+    return content

@@ -1,0 +1,121 @@
+"""`cxr-edge check`: what in this machine or configuration would stop the device from working, in plain words."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge.bundle import load_bundle
+from edge.clock import synchronised
+from edge.config import Device
+from edge.errors import CxrError
+from edge.manifest import SHIPPED
+from edge.outbox import Outbox
+from edge.pseudonym import load_site_key
+from edge.spool import free_bytes
+
+_LOW_DISK = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `fatal`: the device cannot work; otherwise it works with a handicap."""
+
+    subject: str
+    ok: bool
+    text: str
+    fatal: bool = True
+
+
+def check_device(device: Device) -> Iterator[Finding]:
+    """Yield what was found, in the order of the straight line."""
+    yield _tried("watched folder", lambda: _folder(Path(device.watch.folder)))
+    yield _tried("state folder", lambda: _folder(Path(device.state), make=True))
+    yield _disk(Path(device.state))
+    yield _tried("site key", lambda: f"key {load_site_key(Path(device.site_key)).key_id}")
+    yield _tried("model", lambda: _model(device))
+    yield _tried("outbox", lambda: _outbox(device))
+    yield _tried("TLS files", lambda: _tls_files(device))
+    yield _broker(device)
+    yield Finding(
+        "clock",
+        synchronised(),
+        "synchronised" if synchronised() else "not synchronised: results are kept in order all the same, but their times are marked",
+        fatal=False,
+    )
+
+
+def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, True, attempt())
+    except CxrError as error:
+        return Finding(subject, False, str(error))
+    except OSError as error:
+        return Finding(subject, False, f"{error.filename or ''}: {error.strerror}")
+
+
+def _folder(path: Path, *, make: bool = False) -> str:
+    if make:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.is_dir():
+        raise CxrError(f"{path} is not there. Make the folder, or mount the disk or share that holds it.")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".cxr-check-"):
+            pass
+    except OSError as error:
+        raise CxrError(f"{path} cannot be written to ({error.strerror}). Make it writable for user {os.getuid()}.") from None
+    return str(path)
+
+
+def _disk(path: Path) -> Finding:
+    try:
+        free = free_bytes(path)
+    except OSError as error:
+        return Finding("disk", False, f"{path}: {error.strerror}")
+    text = f"{free // 2**20} MiB free"
+    return Finding("disk", free >= _LOW_DISK, text if free >= _LOW_DISK else f"{text}: nearly full, make room", fatal=free == 0)
+
+
+def _model(device: Device) -> str:
+    bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
+    manifest = bundle.manifest
+    return f"{manifest.name} {manifest.version}, {len(manifest.golden)} golden inputs give the expected scores"
+
+
+def _outbox(device: Device) -> str:
+    path = Path(device.state) / "outbox.db"
+    if not path.exists():
+        return "none yet; it is made at the first start"
+    outbox = Outbox(path, device.device, read_only=True)
+    found = outbox.check_integrity()
+    if found != "ok":
+        raise CxrError(f"The outbox {path} is damaged ({found}). Keep a copy of the file and tell the people who run the device.")
+    return f"{outbox.waiting()} of {outbox.last_seq()} outcomes wait for a receipt"
+
+
+def _tls_files(device: Device) -> str:
+    relay = device.relay
+    if not relay.url.startswith("mqtts:"):
+        return "not used: the link is not encrypted, fit for one machine or a trusted network only"
+    for key, name in (("ca", relay.ca), ("certificate", relay.certificate), ("private_key", relay.private_key)):
+        if not name:
+            raise CxrError(f"[relay] {key} is missing; mqtts:// needs ca, certificate and private_key.")
+        with Path(name).open("rb"):
+            pass
+    return "readable"
+
+
+def _broker(device: Device) -> Finding:
+    url = urlsplit(device.relay.url)
+    port = url.port or (8883 if url.scheme == "mqtts" else 1883)
+    try:
+        socket.create_connection((url.hostname or "", port), timeout=5).close()
+    except OSError as error:
+        text = f"{url.hostname}:{port} does not answer ({error}). Results wait in the outbox until it does."
+        return Finding("broker", False, text, fatal=False)
+    return Finding("broker", True, f"{url.hostname}:{port} answers")

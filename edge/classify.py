@@ -1,0 +1,86 @@
+"""The network: one function that finds a TFLite runtime, and a classifier around its interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import BundleError
+from edge.preprocess import Frame
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the network says about one picture.
+
+    logits: shape (classes,), float32, before temperature and softmax.
+    steps: the same as the int8 values that the graph gave; what golden values are compared by.
+    heat: shape (rows, columns, classes), float32; the class maps whose mean is the logit. Empty for a graph without them.
+    """
+
+    logits: npt.NDArray[np.float32]
+    steps: tuple[int, ...]
+    heat: npt.NDArray[np.float32]
+
+
+class Classifier:
+    """A full-int8 graph: one (1, side, side, 1) input, logits (1, classes), and class maps (1, rows, columns, classes)."""
+
+    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+        """Load a graph whose bytes have been verified.
+
+        Raises:
+            BundleError: if the runtime cannot load it or its inputs and outputs are others.
+        """
+        try:
+            self._interpreter = new_interpreter(model, threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"The TFLite runtime cannot load the model: {str(error)[:200]}") from None
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        flat = [output for output in outputs if len(output["shape"]) == 2]
+        maps = [output for output in outputs if len(output["shape"]) == 4]
+        if len(inputs) != 1 or len(flat) != 1 or len(maps) > 1 or any(d["dtype"] != np.int8 for d in (*inputs, *outputs)):
+            raise BundleError("The model is not of the expected kind: int8, one input, class scores and at most one class map.")
+        self._input, self._scores, self._maps = inputs[0], flat[0], maps[0] if maps else None
+        if float(np.float32(self._input["quantization"][0] * 255)) != 1.0 or self._input["quantization"][1] != -128:
+            raise BundleError("The model's input is not quantized as pixel - 128; it was not made by `cxr-export`.")
+        self.input_side = int(self._input["shape"][1])
+        self.classes = int(self._scores["shape"][1])
+
+    def run(self, picture: Frame) -> Scores:
+        """Return the scores of one network input: shape (side, side), uint8, as `edge.preprocess.preprocess` gives."""
+        # The input's quantization is pixel - 128 (checked above), so flipping the top bit is the whole conversion.
+        signed = (picture ^ np.uint8(0x80)).view(np.int8)
+        self._interpreter.set_tensor(self._input["index"], signed[np.newaxis, :, :, np.newaxis])
+        self._interpreter.invoke()
+        raw = self._interpreter.get_tensor(self._scores["index"])[0]
+        heat = np.empty((0, 0, self.classes), np.float32)
+        if self._maps is not None:
+            heat = _real(self._interpreter.get_tensor(self._maps["index"])[0], self._maps)
+        return Scores(_real(raw, self._scores), tuple(int(step) for step in raw), heat)
+
+
+def new_interpreter(model: bytes, threads: int) -> Any:
+    """Return an interpreter of LiteRT where a wheel exists, else of tflite-runtime (32-bit ARM).
+
+    Raises:
+        BundleError: if neither is installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            raise BundleError("No TFLite runtime is installed. Run: pip install 'cxr-edge[edge]'") from None
+    return Interpreter(model_content=model, num_threads=threads)
+
+
+def _real(values: npt.NDArray[np.int8], details: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+    scale, zero = details["quantization"]
+    return (values.astype(np.float32) - np.float32(zero)) * np.float32(scale)

@@ -1,0 +1,68 @@
+"""One file from decoding to decision, for a person or a script at the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge.bundle import Bundle
+from edge.contract.reasons import advice
+from edge.decide import NOT_SURE, decide
+from edge.decoder import Decoder
+from edge.decoder_protocol import NotReady
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What `cxr-edge classify --json` prints for one file."""
+
+    file: str
+    status: str
+    reasons: list[str] = []
+    probabilities: dict[str, float] = {}
+    label: str | None = None
+    abstained: bool | None = None
+    threshold: float | None = None
+    heat: dict[str, float] = {}
+    model: str
+
+
+def classify_file(path: Path, decoder: Decoder, bundle: Bundle, threshold: float | None) -> Reading:
+    """Return the reading of one file; bad input becomes a status and reasons, never an error."""
+    manifest = bundle.manifest
+    model = manifest.model_sha256
+    name = str(path)
+    try:
+        answer = decoder.decode(path)
+    except OSError:
+        return Reading(file=name, status="failed", reasons=["not_found"], model=model)
+    if isinstance(answer, NotReady):
+        return Reading(file=name, status="refused" if answer.refused else "failed", reasons=[answer.reason], model=model)
+    side = manifest.input_side
+    scores = bundle.classifier.run(np.frombuffer(answer.pixels, np.uint8).reshape(side, side))
+    limit = manifest.threshold if threshold is None else threshold
+    decision = decide(scores, manifest.classes, temperature=manifest.temperature, threshold=limit)
+    return Reading(
+        file=name,
+        status="ok",
+        probabilities=decision.probabilities,
+        label=decision.label,
+        abstained=decision.abstained,
+        threshold=decision.threshold,
+        heat=decision.heat,
+        model=model,
+    )
+
+
+def to_json(reading: Reading) -> str:
+    """Return one line of JSON."""
+    return msgspec.json.encode(reading).decode()
+
+
+def to_text(reading: Reading) -> str:
+    """Return one line for a person."""
+    if reading.status != "ok":
+        return f"{reading.file}: {reading.status} - {' '.join(advice(reason) for reason in reading.reasons)}"
+    chances = ", ".join(f"{name} {value:.0%}" for name, value in reading.probabilities.items())
+    return f"{reading.file}: {NOT_SURE if reading.abstained else reading.label} ({chances})"

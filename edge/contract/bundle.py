@@ -1,0 +1,41 @@
+"""The manifest of a model bundle: what `cxr-export` writes and a device verifies before it loads anything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from edge.contract.messages import ClassName, Digest, Probability
+
+BUNDLE_SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True):
+    """A network input and the int8 scores that it must give, at most one step apart (two runtimes may round differently)."""
+
+    file: Annotated[str, Meta(pattern=r"^golden/[a-z0-9_-]+\.png$", description="8-bit grayscale PNG of the input size")]
+    sha256: Digest
+    scores: list[Annotated[int, Meta(ge=-128, le=127)]]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a device needs to know about a network, and what people should know before they trust it."""
+
+    schema: int = BUNDLE_SCHEMA
+    name: Annotated[str, Meta(max_length=64)]
+    version: Annotated[str, Meta(max_length=32)]
+    model_file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.tflite$")]
+    model_sha256: Digest
+    input_side: Annotated[int, Meta(ge=1, le=2048)]
+    preprocessing: Annotated[int, Meta(ge=1)]
+    classes: Annotated[list[ClassName], Meta(min_length=2, max_length=32)]
+    temperature: Annotated[float, Meta(gt=0.0, description="divides the logits before the softmax")]
+    threshold: Annotated[Probability, Meta(description="below this highest probability the device abstains")]
+    golden: Annotated[list[Golden], Meta(min_length=1)]
+    trained_on: list[str]
+    licence: str
+    intended_use: str
+    metrics: dict[str, Any]

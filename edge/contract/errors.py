@@ -1,0 +1,13 @@
+"""The one error of the contract; it lives here so that the contract stands on its own."""
+
+
+class ContractError(ValueError):
+    """A message or topic that does not follow the contract.
+
+    `reason` is the code under which the message is quarantined, `detail` is for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

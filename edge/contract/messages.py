@@ -1,0 +1,180 @@
+"""Every message that crosses the wire, as frozen structs. These structs are the truth; `docs/reference/` is written from them.
+
+Reading accepts unknown fields, so that an old centre understands a newer device of the same schema version.
+No message has room for a name, a number, a date of birth or free text about a patient.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+SCHEMA = 1
+"""Version of the contract. A reader quarantines any other."""
+
+MAX_BYTES = 8192
+"""Upper bound of one encoded message."""
+
+DeviceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="also MQTT user name and certificate name")]
+FacilityId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", description="random id made with the outbox")]
+Seq = Annotated[int, Meta(ge=1, le=2**53 - 1, description="1, 2, 3 ... within an epoch, without holes")]
+Through = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Keyed = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="HMAC-SHA256 under the site's key")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256")]
+Code = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,47}$", description="a reason code")]
+ClassName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Day = Annotated[str, Meta(pattern=r"^\d{4}-(\d{2}-\d{2}|W\d{2})$", description="a day, or an ISO week where a site coarsens it")]
+AgeBand = Annotated[str, Meta(pattern=r"^(\d{1,3}-\d{1,3}|\d{2,3}\+)$", description="years, as 40-49 or 90+")]
+Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$", description="UTC by the device's own clock")]
+Short = Annotated[str, Meta(max_length=200)]
+Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}$")]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every intake ends in, exactly once: fields that all four kinds share.
+
+    Order comes from (epoch, seq) alone; `recorded_at` is the device's own clock and wrong unless `clock_synchronised`.
+    """
+
+    schema: int = SCHEMA
+    device: DeviceId
+    facility: FacilityId
+    epoch: Epoch
+    seq: Seq
+    source_key: Keyed
+    key_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}$", description="which site key made the pseudonyms")]
+    software: Short
+    boot_id: Annotated[str, Meta(pattern=r"^[0-9a-f-]{32,36}$")]
+    monotonic_ns: Annotated[int, Meta(ge=0, description="nanoseconds since that boot")]
+    recorded_at: Instant
+    clock_synchronised: bool
+    study: Keyed | None = None
+    patient: Keyed | None = None
+    exam_date: Day | None = None
+    age_band: AgeBand | None = None
+    sex: Literal["F", "M", "O"] | None = None
+    view: Literal["AP", "PA", "LATERAL", "OTHER"] | None = None
+    pcr: Literal["positive", "negative", "pending"] | None = None
+
+
+class Result(Outcome, frozen=True, kw_only=True, tag="result"):
+    """The network gave an answer, which may be "not sure" (`abstained`)."""
+
+    pixel_hash: Keyed
+    probabilities: Annotated[dict[ClassName, Probability], Meta(min_length=2, max_length=32)]
+    label: ClassName
+    abstained: bool
+    threshold: Probability
+    model: Digest
+    preprocessing: Annotated[int, Meta(ge=1)]
+    typicality: Probability | None = None
+    quality: list[Code] = []
+    heat: dict[Annotated[str, Meta(pattern=r"^(image_left|image_right)_(upper|lower)$")], Probability] = {}
+    timings_ms: dict[Code, Annotated[float, Meta(ge=0.0)]] = {}
+
+
+class Refusal(Outcome, frozen=True, kw_only=True, tag="refusal"):
+    """The picture was read and this model may not answer it."""
+
+    reasons: Annotated[list[Code], Meta(min_length=1, max_length=16)]
+    pixel_hash: Keyed | None = None
+
+
+class Failure(Outcome, frozen=True, kw_only=True, tag="failure"):
+    """The file could not be read, or the device could not process it."""
+
+    reasons: Annotated[list[Code], Meta(min_length=1, max_length=16)]
+
+
+class Void(Outcome, frozen=True, kw_only=True, tag="void"):
+    """An earlier outcome of this epoch is taken back, for instance because it was the wrong patient."""
+
+    voids: Seq
+    reasons: Annotated[list[Code], Meta(min_length=1, max_length=16)]
+
+
+AnyOutcome = Result | Refusal | Failure | Void
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How a device is, retained by the broker; `offline` is left there by the MQTT last will."""
+
+    schema: int = SCHEMA
+    device: DeviceId
+    facility: FacilityId
+    state: Literal["online", "offline"]
+    software: Short
+    model: Digest | None = None
+    model_name: Short | None = None
+    epoch: Epoch | None = None
+    last_seq: Through | None = None
+    waiting: Annotated[int, Meta(ge=0, description="outcomes without a receipt")] | None = None
+    disk_free_bytes: Annotated[int, Meta(ge=0)] | None = None
+    boot_id: Short | None = None
+    uptime_s: Annotated[float, Meta(ge=0.0)] | None = None
+    clock_synchronised: bool | None = None
+    sent_at: Instant | None = None
+
+
+class ClosedEpoch(msgspec.Struct, frozen=True):
+    """An outbox that was given up, and the last seq that it held."""
+
+    epoch: Epoch
+    last_seq: Through
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent at every connection: what the device still waits for. The answer is a receipt that carries the nonce."""
+
+    schema: int = SCHEMA
+    device: DeviceId
+    epoch: Epoch
+    lowest_unreceipted: Seq
+    last_seq: Through
+    nonce: Nonce
+    closed: Annotated[list[ClosedEpoch], Meta(max_length=16)] = []
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """An outcome that the centre keeps apart; it counts as delivered."""
+
+    seq: Seq
+    reason: Code
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The centre has committed every seq up to `through`, and those in `plus` (inclusive pairs) beyond it."""
+
+    schema: int = SCHEMA
+    device: DeviceId
+    epoch: Epoch
+    through: Through
+    plus: Annotated[list[tuple[Seq, Seq]], Meta(max_length=128)] = []
+    quarantined: Annotated[list[Quarantined], Meta(max_length=64)] = []
+    answers: Nonce | None = None
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A request of the centre to one device."""
+
+    schema: int = SCHEMA
+    device: DeviceId
+    id: Nonce
+    verb: Code
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The device's answer to one command."""
+
+    schema: int = SCHEMA
+    device: DeviceId
+    id: Nonce
+    ok: bool
+    detail: Short = ""
+
+
+AnyMessage = AnyOutcome | Status | Hello | Receipt | Command | Reply

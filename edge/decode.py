@@ -1,0 +1,117 @@
+"""From a file to one grayscale frame. Runs in a child process on the device (`edge.decoder`), directly in training.
+
+The kind of a file is told from its first bytes, never from its name. Limits are checked on the declared size before any
+pixel is decoded; the child's memory and time limits stand behind them for what a header hides.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from edge.errors import Refused, Unreadable
+from edge.headers import Headers
+from edge.preprocess import Frame
+
+RASTER_FORMATS = ("PNG", "JPEG", "TIFF")
+_DICOM_MAGIC_AT = 128
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask for: bytes on disk, and pixels of the declared size."""
+
+    max_bytes: int = 128 * 1024 * 1024
+    max_pixels: int = 64_000_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One picture, as a radiologist would see it on a display.
+
+    frame: shape (height, width), uint8, bone white.
+    chroma: mean over pixels of max(R, G, B) - min(R, G, B), 0..255; 0 for a grayscale file.
+    """
+
+    frame: Frame
+    chroma: float = 0.0
+    headers: Headers = Headers()
+
+
+def decode_file(path: Path, limits: Limits = Limits()) -> Decoded:  # noqa: B008 - frozen
+    """Return the picture in a file.
+
+    Raises:
+        Unreadable: empty_file, too_large, not_an_image, truncated, damaged, unsupported_encoding, no_pixels, multi_frame.
+        Refused: not_a_radiograph.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise Unreadable("empty_file")
+    if size > limits.max_bytes:
+        raise Unreadable("too_large", f"{size} bytes, the limit is {limits.max_bytes}")
+    with path.open("rb") as file:
+        start = file.read(_DICOM_MAGIC_AT + 4)
+    if start[_DICOM_MAGIC_AT:] == b"DICM":
+        from edge.dicom_pixels import decode_dicom  # pydicom costs 0.4 s to import, and most files do not need it
+
+        return decode_dicom(path, limits)
+    return _decode_raster(path, limits)
+
+
+def to_eight_bits(values: np.ndarray, bits: int) -> Frame:
+    """Keep the upper eight of `bits` significant bits; the same picture stored deeper gives the same bytes."""
+    return (values >> max(bits - 8, 0)).clip(0, 255).astype(np.uint8)
+
+
+def colour_to_gray(picture: np.ndarray) -> tuple[Frame, float]:
+    """Return (gray frame, chroma) of an RGB picture of shape (height, width, 3), uint8; luma after ITU-R BT.601."""
+    sample = picture[:: max(picture.shape[0] // 256, 1), :: max(picture.shape[1] // 256, 1)].astype(np.int16)
+    chroma = float((sample.max(axis=2) - sample.min(axis=2)).mean())
+    return np.asarray(Image.fromarray(picture).convert("L")), chroma
+
+
+def _decode_raster(path: Path, limits: Limits) -> Decoded:
+    try:
+        with Image.open(path, formats=RASTER_FORMATS) as image:
+            if image.width * image.height > limits.max_pixels:
+                raise Unreadable("too_large", f"{image.width} x {image.height} pixels")
+            if getattr(image, "n_frames", 1) > 1:
+                raise Unreadable("multi_frame", f"{image.format} with {getattr(image, 'n_frames', 1)} pictures")
+            image.load()
+            return _gray(image)
+    except UnidentifiedImageError:
+        raise Unreadable("not_an_image") from None
+    except Image.DecompressionBombError as error:
+        raise Unreadable("too_large", str(error)) from None
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, TypeError, OverflowError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        reason = "truncated" if "truncated" in str(error).lower() else "damaged"
+        raise Unreadable(reason, str(error)[:200]) from None
+
+
+def _gray(image: Image.Image) -> Decoded:
+    if image.getexif().get(0x0112, 1) != 1:
+        from PIL import ImageOps
+
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("L", "LA", "1"):
+        return Decoded(np.asarray(image if image.mode == "L" else image.convert("L")))
+    if image.mode.startswith("I") or image.mode == "F":
+        return Decoded(_from_deep(np.asarray(image)))
+    frame, chroma = colour_to_gray(np.asarray(image.convert("RGB")))
+    return Decoded(frame, chroma)
+
+
+def _from_deep(values: np.ndarray) -> Frame:
+    """16-bit files hold 10, 12, 14 or 16 significant bits and do not say which: the largest value tells."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+    whole = values.astype(np.int64).clip(0, 65535)
+    top = int(whole.max())
+    bits = next((bits for bits in (8, 10, 12, 14) if top < 1 << bits), 16)
+    return to_eight_bits(whole, bits)

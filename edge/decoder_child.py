@@ -1,0 +1,75 @@
+"""The decoding process: file in, network input out. It may be ended or crash at any picture, and costs that picture alone.
+
+Started by `edge.decoder` as `python -m edge.decoder_child MEMORY_MB CPU_SECONDS`; speaks `edge.decoder_protocol` on its own pipes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from edge.decode import Limits, decode_file
+from edge.decoder_protocol import Answer, NotReady, Ready, Request, read_frame, write_frame
+from edge.errors import ImageError, Refused
+from edge.headers import Headers
+from edge.preprocess import preprocess
+from edge.quality import check_quality
+
+
+def answer(request: Request) -> Answer:
+    """Decode, check and preprocess one file; every kind of bad input becomes a NotReady."""
+    headers = Headers()
+    try:
+        started = time.perf_counter()
+        picture = decode_file(Path(request.path), Limits(request.max_bytes, request.max_pixels))
+        headers = picture.headers
+        check_quality(picture)
+        decoded = time.perf_counter()
+        pixels = preprocess(picture.frame)
+        content = pixels.tobytes()
+        height, width = picture.frame.shape
+        # The network input and the size: the same film stored in another lossless way has the same digest.
+        digest = hashlib.sha256(f"{width}x{height}:".encode() + content).hexdigest()
+        finished = time.perf_counter()
+        return Ready(content, digest, headers, (decoded - started) * 1e3, (finished - decoded) * 1e3)
+    except ImageError as error:
+        return NotReady(isinstance(error, Refused), error.reason, _anonymous(error.detail, request), headers)
+    except MemoryError:
+        return NotReady(False, "decoder_memory", "")
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", request), headers)
+
+
+def _anonymous(detail: str, request: Request) -> str:
+    """A detail ends in the log, and a file name may name the patient."""
+    return detail.replace(request.path, "the file").replace(os.path.basename(request.path), "the file")[:200]
+
+
+def main(memory_mb: int, cpu_seconds: int) -> None:
+    """Answer requests until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipe
+    memory = memory_mb * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Decoders write warnings to stdout now and then; the pipe is kept for frames alone.
+    pipe_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    decoder = msgspec.msgpack.Decoder(Request)
+    while (content := read_frame(sys.stdin.buffer)) is not None:
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        soft = int(spent.ru_utime + spent.ru_stime) + cpu_seconds + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+        write_frame(pipe_out, msgspec.msgpack.encode(answer(decoder.decode(content))))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,133 @@
+"""Which outcome is sent next: a sliding window over the outbox, and again what has no receipt in time. No I/O, no clock.
+
+A publish that the broker acknowledged is not delivered: it may still die with the broker. Only the centre's receipt ends the
+story of an outcome. Until then it is sent again after a timeout that doubles up to 15 minutes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.contract.seqset import SeqSet
+from edge.outbox import Row
+
+MAX_TIMEOUT_S = 900.0
+HORIZON = 5_000
+"""Outcomes sent and not receipted at one time. Bounds memory here and the queue at a broker whose aggregator is away."""
+
+_BATCH = 500
+
+
+class Source(Protocol):
+    """Where outcomes wait; the real one is `edge.outbox.Outbox`."""
+
+    def unreceipted(self, after: int, limit: int) -> list[Row]:
+        """Return outcomes without a receipt, in order."""
+        ...
+
+    def payload(self, seq: int) -> bytes | None:
+        """Return one of them."""
+        ...
+
+
+@dataclass
+class _Sent:
+    trials: int
+    due: float
+
+
+class Delivery:
+    """The sender's memory of one process; everything in it can be lost, since the outbox knows what has a receipt."""
+
+    def __init__(self, source: Source, *, window: int, timeout_s: float) -> None:
+        """Args: window: messages without PUBACK at one time; timeout_s: seconds before the first repetition."""
+        self._source = source
+        self._window = window
+        self._timeout_s = timeout_s
+        self._cursor = 0
+        self._exhausted = False
+        self._fresh: deque[Row] = deque()
+        self._flying: dict[int, int] = {}
+        self._sent: dict[int, _Sent] = {}
+        self._due: list[tuple[float, int]] = []
+
+    @property
+    def in_flight(self) -> int:
+        """Messages that the broker has not acknowledged."""
+        return len(self._flying)
+
+    @property
+    def unreceipted(self) -> int:
+        """Outcomes sent at least once by this process and not receipted."""
+        return len(self._sent)
+
+    def wake(self) -> None:
+        """The outbox has changed: look for new outcomes at the next `take`."""
+        self._exhausted = False
+
+    def reconnected(self, now: float) -> None:
+        """A new connection: what was in flight on the old one is due at once."""
+        for seq in self._flying.values():
+            self._schedule(seq, self._sent[seq].trials, now)
+        self._flying.clear()
+
+    def take(self, now: float) -> Row | None:
+        """Return the next outcome to publish, or None if there is none or the window is full."""
+        if len(self._flying) >= self._window:
+            return None
+        while self._due and self._due[0][0] <= now:
+            due, seq = heapq.heappop(self._due)
+            sent = self._sent.get(seq)
+            if sent is None or sent.due != due:
+                continue  # receipted, or scheduled anew
+            payload = self._source.payload(seq)
+            if payload is None:
+                del self._sent[seq]
+                continue
+            return Row(seq, payload)
+        if not self._fresh and not self._exhausted and len(self._sent) < HORIZON:
+            rows = self._source.unreceipted(self._cursor, min(_BATCH, HORIZON - len(self._sent)))
+            self._exhausted = not rows
+            self._fresh.extend(row for row in rows if row.seq not in self._sent)
+            if rows:
+                self._cursor = rows[-1].seq
+        return self._fresh.popleft() if self._fresh else None
+
+    def published(self, mid: int, seq: int) -> None:
+        """The outcome was handed to the connection under a message id."""
+        sent = self._sent.get(seq)
+        self._sent[seq] = _Sent(trials=sent.trials + 1 if sent else 1, due=float("inf"))
+        self._flying[mid] = seq
+
+    def acknowledged(self, mid: int, now: float) -> int | None:
+        """The broker answered, whatever it said: now the receipt is waited for. Return the seq, None if it was none of ours."""
+        seq = self._flying.pop(mid, None)
+        if seq is not None and seq in self._sent:
+            trials = self._sent[seq].trials
+            self._schedule(seq, trials, now + min(self._timeout_s * 2 ** (trials - 1), MAX_TIMEOUT_S))
+        return seq
+
+    def receipted(self, held: SeqSet, also: Sequence[int] = ()) -> None:
+        """The centre holds these; stop sending them."""
+        for seq in [seq for seq in self._sent if seq in held]:
+            del self._sent[seq]
+        for seq in also:
+            self._sent.pop(seq, None)
+
+    def start_over(self) -> None:
+        """The outbox was rewound: begin again at its lowest unreceipted outcome."""
+        self._cursor = 0
+        self._exhausted = False
+        self._fresh.clear()
+
+    def next_due(self) -> float:
+        """Return when the next repetition falls due; infinity if none does."""
+        return self._due[0][0] if self._due else float("inf")
+
+    def _schedule(self, seq: int, trials: int, due: float) -> None:
+        self._sent[seq] = _Sent(trials, due)
+        heapq.heappush(self._due, (due, seq))

@@ -1,0 +1,182 @@
+"""Spool -> decode -> classify -> decide -> outbox: every intake ends in exactly one committed outcome.
+
+The order that makes it safe: the file is forced to the disk (while it is being decoded, on another core), then the outcome
+is committed, then the file leaves the spool. A crash at any point repeats at most the work, never the outcome, because the
+outbox knows the source key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from inotify_simple import INotify, flags
+
+from edge.bundle import Bundle
+from edge.decide import Decision, decide
+from edge.decoder_protocol import Answer, NotReady, Ready
+from edge.lifecycle import Stop
+from edge.outbox import Entry, Outbox
+from edge.outcomes import OutcomeWriter, Picture
+from edge.spool import Intake, Spool
+
+log = logging.getLogger(__name__)
+
+_RESCAN_S = 5.0
+MAX_TRIALS = 3
+
+
+class Decodes(Protocol):
+    """What turns a file into a network input; the real one is `edge.decoder.Decoder`."""
+
+    def decode(self, path: Path) -> Answer:
+        """Return the network's input, or why there is none."""
+        ...
+
+
+class Inference:
+    """Takes intakes one after the other from the spool to the outbox."""
+
+    def __init__(
+        self, spool: Spool, decoder: Decodes, bundle: Bundle, outbox: Outbox, writer: OutcomeWriter, threshold: float | None
+    ) -> None:
+        self._spool = spool
+        self._decoder = decoder
+        self._bundle = bundle
+        self._outbox = outbox
+        self._writer = writer
+        self._threshold = bundle.manifest.threshold if threshold is None else threshold
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+
+    def close(self) -> None:
+        """End the helper thread."""
+        self._disk.shutdown()
+
+    def process(self, intake: Intake) -> int:
+        """Bring one intake to its outcome; return the seq.
+
+        Raises:
+            apsw.Error: if the outbox cannot take it (the file then stays in the spool).
+            OSError: if the disk fails (likewise).
+        """
+        started = time.perf_counter()
+        durable = self._disk.submit(self._spool.make_durable, intake)
+        answer = self._decoder.decode(intake.path)
+        if isinstance(answer, NotReady):
+            picture, _ = self._picture(intake, answer, durable.result())
+            return self._commit_without_answer(intake, picture, answer)
+        decision, timings = self._classify(answer)
+        picture, quality = self._picture(intake, answer, durable.result())
+        timings["total"] = (time.perf_counter() - started) * 1e3
+        return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
+
+    def give_up(self, intake: Intake) -> int:
+        """Record that an intake has ended this process time and again; return the seq."""
+        digest = self._spool.make_durable(intake)
+        answer = NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials")
+        return self._commit_without_answer(intake, Picture(f"file:{digest}:{intake.id}"), answer)
+
+    def _commit_without_answer(self, intake: Intake, picture: Picture, answer: NotReady) -> int:
+        log.warning("no answer: %s %s", answer.reason, answer.detail)
+        if answer.refused:
+            return self._commit(intake, picture, "refusal", self._writer.refusal(picture, answer.reason))
+        return self._commit(intake, picture, "failure", self._writer.failure(picture, answer.reason))
+
+    def _commit(self, intake: Intake, picture: Picture, kind: str, payload: Callable[[int], bytes]) -> int:
+        answered = kind == "result"
+        entry = Entry(
+            source_key=self._writer.source_key(picture),
+            kind=kind,
+            payload=payload,
+            pixel_hash=self._writer.pixel_hash(picture),
+            original_name=intake.original_name,
+            place=self._spool.place(intake, answered=answered).name,
+        )
+        seq, new = self._outbox.record(entry)
+        self._spool.settle(intake, answered=answered)
+        log.info("seq %d: %s%s", seq, kind, "" if new else ", recorded before")
+        return seq
+
+    def _classify(self, answer: Ready) -> tuple[Decision, dict[str, float]]:
+        manifest = self._bundle.manifest
+        side = manifest.input_side
+        began = time.perf_counter()
+        scores = self._bundle.classifier.run(np.frombuffer(answer.pixels, np.uint8).reshape(side, side))
+        decision = decide(scores, manifest.classes, temperature=manifest.temperature, threshold=self._threshold)
+        spent = (time.perf_counter() - began) * 1e3
+        return decision, {"decode": answer.decode_ms, "preprocess": answer.preprocess_ms, "classify": spent}
+
+    def _picture(self, intake: Intake, answer: Answer, digest: str) -> tuple[Picture, list[str]]:
+        """Return what identifies the intake, and quality codes that follow from it."""
+        pixels = answer.pixel_digest if isinstance(answer, Ready) else None
+        uid = answer.headers.sop_instance_uid
+        if uid is None:
+            return Picture(f"file:{digest}:{intake.id}", answer.headers, pixels), []
+        picture = Picture(f"sop:{uid}", answer.headers, pixels)
+        known = self._outbox.find(self._writer.source_key(picture))
+        if known is None or known.pixel_hash == self._writer.pixel_hash(picture):
+            return picture, []
+        # Two different pictures that claim one SOP Instance UID are no retry: the second gets an outcome of its own.
+        return Picture(f"sop:{uid}:{digest}", answer.headers, pixels), ["uid_reused"]
+
+
+class SpoolWatch:
+    """Waits for files in the spool."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._notify = INotify()
+        self._notify.add_watch(spool.incoming, flags.MOVED_TO | flags.ONLYDIR)
+
+    def wait(self, timeout_s: float) -> list[Intake]:
+        """Return the files that came in, or nothing after `timeout_s` seconds."""
+        return [self._spool.intake(event.name) for event in self._notify.read(timeout=int(timeout_s * 1e3)) if "~" in event.name]
+
+
+class Trials:
+    """Remembers which intake is in hand, so that one that ends the process each time is given up and not tried for ever.
+
+    A few bytes written without fsync: a power cut is no fault of the picture and need not count.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+b")
+        self._file.seek(0)
+        intake_id, _, count = self._file.read(64).decode("ascii", "replace").strip().partition(" ")
+        self._last, self._count = intake_id, int(count) if count.isdigit() else 0
+
+    def begin(self, intake_id: str) -> int:
+        """Note that work on an intake begins; return how many times in a row it has, this one included."""
+        self._count = self._count + 1 if intake_id == self._last else 1
+        self._last = intake_id
+        self._file.truncate(0)
+        self._file.write(f"{intake_id} {self._count}".encode())
+        self._file.flush()
+        return self._count
+
+
+def infer_forever(inference: Inference, spool: Spool, trials: Trials, stop: Stop, keep_images: int) -> None:
+    """Process what is in the spool, then what comes, until told to stop. Names of files never go to the log."""
+    watch = SpoolWatch(spool)
+    next_scan = 0.0
+    while not stop.is_set():
+        due = time.monotonic() >= next_scan
+        intakes = spool.pending() if due else watch.wait(min(_RESCAN_S, 0.5))
+        if due:
+            next_scan = time.monotonic() + _RESCAN_S
+        for intake in intakes:
+            if stop.is_set():
+                return
+            if not intake.path.exists():
+                continue  # an event for what the scan has already settled
+            if trials.begin(intake.id) > MAX_TRIALS:
+                inference.give_up(intake)
+            else:
+                inference.process(intake)
+        if due:
+            spool.trim_done(keep_images)

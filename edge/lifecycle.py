@@ -1,0 +1,53 @@
+"""How a process of the device begins and ends: one of each kind, told to stop by a signal, ended with its supervisor."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+from pathlib import Path
+from typing import TextIO
+
+from edge.errors import CxrError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Stop:
+    """Becomes set when the process is asked to end (SIGTERM or Ctrl-C)."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def is_set(self) -> bool:
+        """Return whether the process should finish what it has in hand and end."""
+        return self._asked
+
+    def _ask(self, number: int, frame: object) -> None:
+        self._asked = True
+
+
+def only_one(state: Path, name: str) -> TextIO:
+    """Hold a lock as long as the returned file is open, so that one process of each kind runs on one state folder.
+
+    Raises:
+        CxrError: if another one runs.
+    """
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = (state / f"{name}.lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise CxrError(f"Another `cxr-edge {name}` already works on {state}. Stop it first.") from None
+    return file
+
+
+def end_with(parent: int) -> None:
+    """Ask the kernel to end this process when its parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the request was made
+        raise SystemExit(0)

@@ -1,0 +1,35 @@
+"""Is this a picture that the network may be asked about? Otherwise a reason code for the person who sent it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.decode import Decoded
+from edge.errors import Refused
+from edge.preprocess import INPUT_SIDE
+
+MAX_CHROMA = 12.0
+"""Mean max-min of the colour channels, 0..255. Scanned films with a tint stay below 8, colour photographs above 15."""
+
+MAX_ASPECT = 3.0
+MIN_SPREAD = 8
+"""Grey levels between the 1st and the 99th percentile of a picture that shows something."""
+
+
+def check_quality(picture: Decoded) -> None:
+    """Return if the picture may be classified.
+
+    Raises:
+        Refused: colour, too_small, odd_shape, blank.
+    """
+    height, width = picture.frame.shape
+    if picture.chroma > MAX_CHROMA:
+        raise Refused("colour", f"mean chroma {picture.chroma:.0f}")
+    if min(height, width) < INPUT_SIDE:
+        raise Refused("too_small", f"{width} x {height} pixels, the shorter side needs {INPUT_SIDE}")
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise Refused("odd_shape", f"{width} x {height} pixels")
+    thin = picture.frame[:: max(height // 128, 1), :: max(width // 128, 1)]
+    low, high = np.percentile(thin, (1, 99))
+    if high - low < MIN_SPREAD:
+        raise Refused("blank", f"grey values {low:.0f}..{high:.0f}")

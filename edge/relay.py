@@ -1,0 +1,185 @@
+"""The relay: outcomes from the outbox to the centre over MQTT, receipts back into the outbox.
+
+One connection at a time and one thread. What the broker acknowledges is only out of the window; what the centre receipts is
+out of the outbox's queue. Both ends and the broker may die at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+from edge.config import Device
+from edge.contract.codec import decode_command, decode_receipt, encode
+from edge.contract.errors import ContractError
+from edge.contract.messages import Hello, Receipt, Reply, Status
+from edge.contract.seqset import SeqSet
+from edge.contract.topics import Channel, topic
+from edge.delivery import Delivery
+from edge.errors import CxrError
+from edge.lifecycle import Stop
+from edge.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, Link, Message
+from edge.outbox import Outbox
+from edge.status import State
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.1
+_CONNECT_WITHIN_S = 15.0
+_BACKOFF_S = (1.0, 60.0)
+_FORGET_EVERY_S = 3600.0
+
+
+class Relay:
+    """Sends for one device; `connect` opens a `Link`, so that tests can pass another."""
+
+    def __init__(
+        self, device: Device, outbox: Outbox, status: Callable[[State], Status], connect: Callable[[str, bytes], Link]
+    ) -> None:
+        """Args: connect: opens a link, given the topic and the payload of its last will."""
+        self._device = device
+        self._outbox = outbox
+        self._status = status
+        self._connect = connect
+        self._topic = {channel: topic(device.device, channel) for channel in Channel}
+        self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
+        self._nonce = ""
+        self._said: set[str] = set()
+
+    def run(self, stop: Stop) -> None:
+        """Connect, deliver, reconnect with a growing, jittered pause, until told to stop."""
+        pause = _BACKOFF_S[0]
+        while not stop.is_set():
+            try:
+                link = self._connect(self._topic[Channel.STATUS], encode(self._status("offline")))
+            except CxrError as error:
+                why = str(error)
+            else:
+                began = time.monotonic()
+                why = self._session(link, stop)
+                if time.monotonic() - began > _BACKOFF_S[1]:
+                    pause = _BACKOFF_S[0]
+            if stop.is_set():
+                return
+            self._say_once(why, logging.WARNING)
+            until = time.monotonic() + pause * random.uniform(0.5, 1.0)
+            while time.monotonic() < until and not stop.is_set():
+                time.sleep(0.1)
+            pause = min(pause * 2, _BACKOFF_S[1])
+
+    def _session(self, link: Link, stop: Stop) -> str:
+        """Use one connection until it ends; return why it did."""
+        if (why := self._await_connection(link, stop)) is not None:
+            link.close()
+            return why
+        self._said.clear()
+        log.info("connected to %s", self._device.relay.url)
+        self._greet(link)
+        return self._deliver(link, stop)
+
+    def _await_connection(self, link: Link, stop: Stop) -> str | None:
+        deadline = time.monotonic() + _CONNECT_WITHIN_S
+        while not stop.is_set() and time.monotonic() < deadline:
+            for event in _drain(link, 0.1):
+                if isinstance(event, Connected):
+                    return None
+                if isinstance(event, Closed):
+                    return event.why
+        return "the broker did not answer the connection request"
+
+    def _greet(self, link: Link) -> None:
+        self._nonce = secrets.token_hex(16)
+        self._delivery.reconnected(time.monotonic())
+        link.subscribe([self._topic[Channel.RECEIPT], self._topic[Channel.COMMAND]])
+        link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
+        hello = Hello(
+            device=self._device.device,
+            epoch=self._outbox.epoch,
+            lowest_unreceipted=self._outbox.lowest_unreceipted(),
+            last_seq=self._outbox.last_seq(),
+            nonce=self._nonce,
+        )
+        link.publish(self._topic[Channel.HELLO], encode(hello))
+
+    def _deliver(self, link: Link, stop: Stop) -> str:
+        version = -1
+        next_look = 0.0
+        next_forget = time.monotonic() + 60.0
+        next_status = time.monotonic() + self._device.relay.status_every_s
+        while not stop.is_set():
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + _LOOK_EVERY_S
+                if (latest := self._outbox.data_version()) != version:
+                    version = latest
+                    self._delivery.wake()
+            if now >= next_status:
+                next_status = now + self._device.relay.status_every_s
+                link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
+            if now >= next_forget:
+                next_forget = now + _FORGET_EVERY_S
+                self._outbox.forget(self._device.storage.keep_receipted)
+            while (row := self._delivery.take(now)) is not None:
+                self._delivery.published(link.publish(self._topic[Channel.RESULT], row.payload), row.seq)
+            for event in _drain(link, max(0.0, min(next_look, self._delivery.next_due()) - now)):
+                if isinstance(event, Closed):
+                    return f"the connection was lost: {event.why}"
+                if isinstance(event, Acked):
+                    self._on_acked(event, now)
+                elif isinstance(event, Message):
+                    self._on_message(link, event)
+        link.publish(self._topic[Channel.STATUS], encode(self._status("offline")), retain=True)
+        link.poll(0.2)
+        link.close()
+        return "stopped"
+
+    def _on_acked(self, event: Acked, now: float) -> None:
+        if self._delivery.acknowledged(event.mid, now) is None:
+            return
+        if event.code >= 0x80:
+            self._say_once(
+                f"The broker refuses this device's results ({event.name}). They wait here and are tried again; "
+                "check the device's name, its certificate and the broker's ACL.",
+                logging.ERROR,
+            )
+        elif event.code == NO_SUBSCRIBER:
+            self._say_once("The broker has the results, but no aggregator is listening; they wait here.", logging.WARNING)
+
+    def _on_message(self, link: Link, message: Message) -> None:
+        try:
+            if message.topic == self._topic[Channel.RECEIPT]:
+                self._on_receipt(decode_receipt(message.payload))
+            elif message.topic == self._topic[Channel.COMMAND]:
+                command = decode_command(message.payload)
+                known = command.verb == "ping" and command.device == self._device.device
+                detail = "here" if known else "unknown command"
+                link.publish(self._topic[Channel.REPLY], encode(Reply(device=self._device.device, id=command.id, ok=known, detail=detail)))
+        except ContractError as error:
+            self._say_once(f"A message of the centre was not understood ({error}).", logging.WARNING)
+
+    def _on_receipt(self, receipt: Receipt) -> None:
+        if receipt.device != self._device.device or receipt.epoch != self._outbox.epoch:
+            return  # of an outbox that this device no longer has
+        held = SeqSet(receipt.through, receipt.plus)
+        quarantined = [(item.seq, item.reason) for item in receipt.quarantined]
+        for seq, reason in quarantined:
+            log.warning("the centre keeps seq %d apart: %s", seq, reason)
+        if receipt.answers == self._nonce and (count := self._outbox.rewind(held)):
+            log.warning("the centre has lost %d results that it once had; they are sent again", count)
+            self._delivery.start_over()
+        self._outbox.mark_receipted(held.through, held.ranges, quarantined)
+        self._delivery.receipted(held, [seq for seq, _ in quarantined])
+
+    def _say_once(self, text: str, level: int) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.log(level, "%s", text)
+
+
+def _drain(link: Link, timeout_s: float) -> Iterator[Event]:
+    events = link.poll(timeout_s)
+    while events:
+        yield events.popleft()

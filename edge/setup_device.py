@@ -1,0 +1,52 @@
+"""`cxr-edge init`: the files and folders of one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge.config import Device
+from edge.errors import ConfigError
+from edge.pseudonym import make_site_key
+
+_TEMPLATE = """\
+# One clinic device. docs/reference/device-toml.md lists every key; `cxr-edge check --config FILE` says what would stop it.
+device = {device}
+facility = {facility}
+state = "state"            # spool, answered and refused pictures, outbox
+site_key = "site.key"      # secret: makes the pseudonyms; keep a copy on paper
+
+[watch]
+folder = "inbox"           # X-rays are put here
+
+[relay]
+url = {broker}
+"""
+
+
+def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
+    """Write device.toml, site.key, inbox/ and state/ into `folder`; return what a person should read.
+
+    Raises:
+        ConfigError: if a name is not allowed or device.toml is already there.
+    """
+    try:
+        msgspec.convert(
+            {"device": device, "facility": facility, "state": "s", "site_key": "k", "watch": {"folder": "f"}, "relay": {"url": broker}},
+            Device,
+        )
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{error}. A device name has letters, digits, - and _; a broker is mqtt://HOST:PORT or mqtts://HOST:PORT.") from None
+    target = folder / "device.toml"
+    if target.exists():
+        raise ConfigError(f"{target} is already there. Edit it, or choose another folder.")
+    for name in ("inbox", "state"):
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (folder / "site.key").exists():
+        make_site_key(folder / "site.key")
+    quoted = {key: msgspec.json.encode(value).decode() for key, value in (("device", device), ("facility", facility), ("broker", broker))}
+    target.write_text(_TEMPLATE.format(**quoted), "utf-8")
+    return f"Wrote {target}. Put X-rays into {folder / 'inbox'}; start with: cxr-edge run --config {target}"
+
+

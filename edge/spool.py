@@ -1,0 +1,148 @@
+"""The spool: files that the device has taken in and not yet answered, and where they go afterwards.
+
+A file enters by one rename, so it is there whole or not at all. Its name is `<intake id>~<sender's name>`: the id is made
+from the file itself, so that an intake repeated after a crash gets the same id, and with it the same outcome.
+
+    spool/   taken in, waiting for an outcome
+    done/    answered; the oldest are removed when there are too many bytes
+    aside/   refused or unreadable; never removed by the device
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_NAME_BYTES = 180
+
+
+@dataclass(frozen=True)
+class Intake:
+    """One file in the spool."""
+
+    id: str
+    original_name: str
+    path: Path
+
+
+class Spool:
+    """Folders of one device. One process puts files in, another takes them out."""
+
+    def __init__(self, state: Path) -> None:
+        self.incoming = state / "spool"
+        self.done = state / "done"
+        self.aside = state / "aside"
+        for folder in (self.incoming, self.done, self.aside):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def admit(self, path: Path) -> Intake:
+        """Move a finished file into the spool, across file systems if need be.
+
+        Raises:
+            OSError: if the file has gone, or cannot be moved out of its folder.
+        """
+        intake = self._name(path)
+        try:
+            os.rename(path, intake.path)
+        except OSError as error:
+            if error.errno != 18:  # EXDEV
+                raise
+            self._carry_over(path, intake.path)
+        return intake
+
+    def pending(self) -> list[Intake]:
+        """Return what waits for an outcome, oldest first."""
+        with os.scandir(self.incoming) as entries:
+            files = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if "~" in entry.name]
+        return [self.intake(name) for _, name in sorted(files)]
+
+    def intake(self, name: str) -> Intake:
+        """Return the intake of a file name in the spool."""
+        intake_id, _, original = name.partition("~")
+        return Intake(intake_id, original, self.incoming / name)
+
+    def place(self, intake: Intake, *, answered: bool) -> Path:
+        """Return where a file will be once it has its outcome.
+
+        The name holds the intake id alone: a sender's file name may name the patient.
+        """
+        suffix = Path(intake.original_name).suffix.lower()
+        suffix = suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ""
+        return (self.done if answered else self.aside) / f"{intake.id}{suffix}"
+
+    def make_durable(self, intake: Intake) -> str:
+        """Force the file and its name to the disk; return the SHA-256 of its bytes (64 hex digits)."""
+        with intake.path.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+        _fsync_folder(self.incoming)
+        return digest.hexdigest()
+
+    def settle(self, intake: Intake, *, answered: bool) -> Path:
+        """Move a file with a committed outcome out of the spool; doing it twice is fine. Return its new place."""
+        target = self.place(intake, answered=answered)
+        try:
+            os.rename(intake.path, target)
+        except FileNotFoundError:
+            if not target.exists():
+                raise
+        return target
+
+    def trim_done(self, max_bytes: int) -> int:
+        """Remove the oldest answered files until at most `max_bytes` are left; return how many went."""
+        with os.scandir(self.done) as entries:
+            files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in entries)
+        total = sum(size for _, size, _ in files)
+        removed = 0
+        for _, size, name in files:
+            if total <= max_bytes:
+                break
+            os.unlink(name)
+            total -= size
+            removed += 1
+        return removed
+
+    def _name(self, path: Path) -> Intake:
+        stat = path.stat()
+        # The change time cannot be set by a copying program, so the same name copied twice is two intakes.
+        mark = f"{path.name}\0{stat.st_dev}\0{stat.st_ino}\0{stat.st_size}\0{stat.st_ctime_ns}"
+        name = os.fsencode(path.name)
+        short = os.fsdecode(name if len(name) <= _NAME_BYTES else name[:120] + name[-60:])
+        intake_id = hashlib.sha256(mark.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return Intake(intake_id, short, self.incoming / f"{intake_id}~{short}")
+
+    def _carry_over(self, source: Path, target: Path) -> None:
+        part = target.with_name(f".{target.name}.part")
+        with source.open("rb") as read, part.open("wb") as write:
+            shutil.copyfileobj(read, write, 1 << 20)
+            write.flush()
+            os.fsync(write.fileno())
+        os.rename(part, target)
+        _fsync_folder(self.incoming)
+        os.unlink(source)
+
+
+def free_bytes(path: Path) -> int:
+    """Return the bytes that an unprivileged process may still write under `path`."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def _fsync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(file: Iterator[bytes]) -> hashlib._Hash:
+    """hashlib.file_digest for Python 3.10."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):  # type: ignore[attr-defined]
+        digest.update(chunk)
+    return digest
