@@ -16,7 +16,6 @@ from edge.manifest import REPAIR, SHIPPED, read_manifest
 from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 
 
-
 @dataclass(frozen=True)
 class Bundle:
     """A verified network and what its manifest says about it."""
@@ -34,8 +33,8 @@ def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
     manifest = read_manifest(folder)
     if manifest.preprocessing != PREPROCESS_VERSION or manifest.input_side != INPUT_SIDE:
         raise BundleError(
-            f"The model in {folder} wants preprocessing {manifest.preprocessing} at {manifest.input_side} pixels, this software has "
-            f"{PREPROCESS_VERSION} at {INPUT_SIDE}. Use the bundle that came with this software."
+            f"The model in {folder} wants preprocessing {manifest.preprocessing} at {manifest.input_side} pixels, this "
+            f"software has {PREPROCESS_VERSION} at {INPUT_SIDE}. Use the bundle that came with this software."
         )
     model = _verified(folder / manifest.model_file, manifest.model_sha256)
     classifier = Classifier(model, threads=threads)

@@ -45,7 +45,9 @@ def check_device(device: Device) -> Iterator[Finding]:
     yield Finding(
         "clock",
         synchronised(),
-        "synchronised" if synchronised() else "not synchronised: results are kept in order all the same, but their times are marked",
+        "synchronised"
+        if synchronised()
+        else "not synchronised: results are kept in order all the same, but their times are marked",
         fatal=False,
     )
 

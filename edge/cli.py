@@ -35,7 +35,7 @@ class _Sentences(click.Group):
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             click.echo(f"cxr-edge: the system says: {error.strerror or error}{where}", err=True)
-        ctx.exit(2)
+        return ctx.exit(2)
 
 
 @click.group(cls=_Sentences)

@@ -31,7 +31,8 @@ def decide(scores: Scores, classes: Sequence[str], *, temperature: float, thresh
     """Return the decision for one picture.
 
     Args:
-        scores: logits in the order of `classes`.
+        scores: what the network gave.
+        classes: names in the order of the logits.
         temperature: divides the logits before the softmax (Guo et al. 2017, "On calibration of modern neural networks").
         threshold: the device abstains when the highest probability is below it, 0..1.
     """

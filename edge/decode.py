@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from edge.errors import Refused, Unreadable
-from edge.headers import Headers
+from edge.errors import Unreadable
+from edge.headers import NO_HEADERS, Headers
 from edge.preprocess import Frame
 
 RASTER_FORMATS = ("PNG", "JPEG", "TIFF")
@@ -39,10 +39,10 @@ class Decoded:
 
     frame: Frame
     chroma: float = 0.0
-    headers: Headers = Headers()
+    headers: Headers = NO_HEADERS
 
 
-def decode_file(path: Path, limits: Limits = Limits()) -> Decoded:  # noqa: B008 - frozen
+def decode_file(path: Path, limits: Limits = Limits()) -> Decoded:
     """Return the picture in a file.
 
     Raises:

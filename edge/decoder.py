@@ -71,7 +71,8 @@ class Decoder:
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         self._stdin, self._stdout = child.stdin, child.stdout
         return child
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from edge.headers import Headers
+from edge.headers import NO_HEADERS, Headers
 
 LENGTH = struct.Struct(">I")
 MAX_FRAME = 16 * 1024 * 1024
@@ -37,7 +37,7 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
     refused: bool
     reason: str
     detail: str = ""
-    headers: Headers = Headers()
+    headers: Headers = NO_HEADERS
 
 
 Answer = Ready | NotReady

@@ -72,7 +72,8 @@ class Delivery:
     def reconnected(self, now: float) -> None:
         """A new connection: what was in flight on the old one is due at once."""
         for seq in self._flying.values():
-            self._schedule(seq, self._sent[seq].trials, now)
+            if seq in self._sent:  # a receipt can overtake the broker's acknowledgement
+                self._schedule(seq, self._sent[seq].trials, now)
         self._flying.clear()
 
     def take(self, now: float) -> Row | None:

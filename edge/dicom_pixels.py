@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from edge.decode import Decoded, Limits, colour_to_gray, to_eight_bits

@@ -25,6 +25,9 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     view: View | None = None
 
 
+NO_HEADERS = Headers()
+"""Of a picture that is not DICOM."""
+
 _VIEWS: dict[str, View] = {"AP": "AP", "PA": "PA", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL", "LAT": "LATERAL"}
 _SEXES: dict[str, Sex] = {"F": "F", "M": "M", "O": "O"}
 _AGE_UNIT_IN_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}

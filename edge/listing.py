@@ -18,7 +18,13 @@ def listing_lines(outbox: Outbox, limit: int, *, everything: bool, as_json: bool
         yield f"{outbox.device}: {outbox.last_seq()} outcomes, {outbox.waiting()} wait for the centre's receipt"
     for row in outbox.listing(limit, waiting_only=not everything):
         outcome = decode_outcome(row["payload"])
-        state = f"kept apart by the centre: {row['quarantined']}" if row["quarantined"] else "receipted" if row["receipted"] else "waits"
+        state = (
+            f"kept apart by the centre: {row['quarantined']}"
+            if row["quarantined"]
+            else "receipted"
+            if row["receipted"]
+            else "waits"
+        )
         if as_json:
             yield msgspec.json.encode(
                 {

@@ -27,5 +27,7 @@ def read_manifest(folder: Path) -> Manifest:
     except msgspec.DecodeError as error:
         raise BundleError(f"{path} is damaged: {error}. {REPAIR}") from None
     if manifest.schema != BUNDLE_SCHEMA:
-        raise BundleError(f"{path} has bundle version {manifest.schema}, this software reads {BUNDLE_SCHEMA}. Upgrade the software.")
+        raise BundleError(
+            f"{path} has bundle version {manifest.schema}, this software reads {BUNDLE_SCHEMA}. Upgrade the software."
+        )
     return manifest

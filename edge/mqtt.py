@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import Relay
 from edge.errors import CxrError
@@ -98,7 +99,7 @@ class PahoLink:
         self._client.on_message = self._on_message
         self._client.will_set(will_topic, will, qos=1, retain=True)
         self._client.connect_timeout = 10.0
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.SessionExpiryInterval = 0
         properties.ReceiveMaximum = 100
         try:
@@ -116,7 +117,7 @@ class PahoLink:
 
     def subscribe(self, topics: list[str]) -> None:
         """See `Link.subscribe`."""
-        self._client.subscribe([(topic, paho.SubscribeOptions(qos=1)) for topic in topics])
+        self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
 
     def poll(self, timeout_s: float) -> deque[Event]:
         """See `Link.poll`."""
@@ -143,7 +144,7 @@ class PahoLink:
         self._events.append(Acked(mid, code.value, "" if code.value == 0 else str(code)))
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        self._events.append(Message(message.topic, message.payload))
+        self._events.append(Message(message.topic, bytes(message.payload)))
 
 
 def _tls(settings: Relay) -> ssl.SSLContext:

@@ -37,6 +37,11 @@ CREATE TABLE outcome (
     original_name TEXT NOT NULL,           -- stays on the device
     place         TEXT NOT NULL            -- file name under done/ or aside/
 ) STRICT;
+CREATE TABLE repeat (                      -- a later file with the same source key, for instance a DICOM object sent again
+    place         TEXT PRIMARY KEY,
+    seq           INTEGER NOT NULL,
+    original_name TEXT NOT NULL
+) STRICT;
 CREATE INDEX outcome_waiting ON outcome (seq) WHERE receipted = 0;
 PRAGMA user_version = 1;
 """
@@ -105,12 +110,15 @@ class Outbox:
     def record(self, entry: Entry) -> tuple[int, bool]:
         """Commit one outcome; return (seq, True), or (the earlier seq, False) if its source key is already there."""
         with _Transaction(self._db):
-            row = self._db.execute("SELECT seq FROM outcome WHERE source_key = ?", (entry.source_key,)).fetchone()
+            row = self._db.execute("SELECT seq, place FROM outcome WHERE source_key = ?", (entry.source_key,)).fetchone()
             if row is not None:
+                if row[1] != entry.place:  # not the same intake again after a crash, but another file
+                    self._db.execute("INSERT OR IGNORE INTO repeat VALUES (?, ?, ?)", (entry.place, row[0], entry.original_name))
                 return int(row[0]), False
             seq = int(self._one("UPDATE stream SET last_seq = last_seq + 1 RETURNING last_seq")[0])
             self._db.execute(
-                "INSERT INTO outcome (seq, source_key, pixel_hash, kind, payload, original_name, place) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO outcome (seq, source_key, pixel_hash, kind, payload, original_name, place) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (seq, entry.source_key, entry.pixel_hash, entry.kind, entry.payload(seq), entry.original_name, entry.place),
             )
             return seq, True
@@ -156,7 +164,8 @@ class Outbox:
             count = 0
             for first, last in held.holes(self.last_seq()):
                 self._db.execute(
-                    "UPDATE outcome SET receipted = 0, quarantined = NULL WHERE receipted = 1 AND seq BETWEEN ? AND ?", (first, last)
+                    "UPDATE outcome SET receipted = 0, quarantined = NULL WHERE receipted = 1 AND seq BETWEEN ? AND ?",
+                    (first, last),
                 )
                 count += self._db.changes()
             return count
@@ -169,7 +178,9 @@ class Outbox:
                 "(SELECT seq FROM outcome WHERE receipted = 1 ORDER BY seq DESC LIMIT 1 OFFSET ?)",
                 (keep,),
             )
-            return self._db.changes()
+            count = self._db.changes()
+            self._db.execute("DELETE FROM repeat WHERE seq NOT IN (SELECT seq FROM outcome)")
+            return count
 
     def last_seq(self) -> int:
         """Return the newest seq, 0 in a new epoch."""
@@ -190,13 +201,19 @@ class Outbox:
 
     def listing(self, limit: int, *, waiting_only: bool = False) -> list[dict[str, Any]]:
         """Return the newest outcomes as plain values, for people and scripts on the device."""
+        names = ("seq", "kind", "receipted", "quarantined", "original_name", "place", "payload")
         rows = self._db.execute(
             "SELECT seq, kind, receipted, quarantined, original_name, place, payload FROM outcome "
-            f"{'WHERE receipted = 0 ' if waiting_only else ''}ORDER BY seq DESC LIMIT ?",
-            (limit,),
+            "WHERE receipted <= ? ORDER BY seq DESC LIMIT ?",
+            (0 if waiting_only else 1, limit),
         )
-        names = ("seq", "kind", "receipted", "quarantined", "original_name", "place", "payload")
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def seq_of_files(self) -> dict[str, int]:
+        """Return the seq in which each file ended that is still remembered, by the sender's name for it."""
+        return dict(
+            self._db.execute("SELECT original_name, seq FROM repeat UNION ALL SELECT original_name, seq FROM outcome").fetchall()
+        )
 
     def check_integrity(self) -> str:
         """Return "ok", or what SQLite found wrong."""

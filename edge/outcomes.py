@@ -13,7 +13,7 @@ from edge.contract.bundle import Manifest
 from edge.contract.codec import encode
 from edge.contract.messages import Failure, Refusal, Result
 from edge.decide import Decision
-from edge.headers import Headers, age_band
+from edge.headers import NO_HEADERS, Headers, age_band
 from edge.pseudonym import SiteKey
 
 
@@ -22,7 +22,7 @@ class Picture:
     """What is known of one intake whatever became of it. `source` is the unkeyed source key."""
 
     source: str
-    headers: Headers = Headers()
+    headers: Headers = NO_HEADERS
     pixel_digest: str | None = None
 
 
@@ -96,5 +96,3 @@ class OutcomeWriter:
 
     def _keyed(self, purpose: str, value: str | None) -> str | None:
         return None if value is None else self._key.keyed(purpose, value)
-
-

@@ -156,7 +156,9 @@ class Relay:
                 command = decode_command(message.payload)
                 known = command.verb == "ping" and command.device == self._device.device
                 detail = "here" if known else "unknown command"
-                link.publish(self._topic[Channel.REPLY], encode(Reply(device=self._device.device, id=command.id, ok=known, detail=detail)))
+                link.publish(
+                    self._topic[Channel.REPLY], encode(Reply(device=self._device.device, id=command.id, ok=known, detail=detail))
+                )
         except ContractError as error:
             self._say_once(f"A message of the centre was not understood ({error}).", logging.WARNING)
 

@@ -33,11 +33,20 @@ def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
     """
     try:
         msgspec.convert(
-            {"device": device, "facility": facility, "state": "s", "site_key": "k", "watch": {"folder": "f"}, "relay": {"url": broker}},
+            {
+                "device": device,
+                "facility": facility,
+                "state": "s",
+                "site_key": "k",
+                "watch": {"folder": "f"},
+                "relay": {"url": broker},
+            },
             Device,
         )
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{error}. A device name has letters, digits, - and _; a broker is mqtt://HOST:PORT or mqtts://HOST:PORT.") from None
+        raise ConfigError(
+            f"{error}. A device name has letters, digits, - and _; a broker is mqtt://HOST:PORT or mqtts://HOST:PORT."
+        ) from None
     target = folder / "device.toml"
     if target.exists():
         raise ConfigError(f"{target} is already there. Edit it, or choose another folder.")
@@ -45,8 +54,8 @@ def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / "site.key").exists():
         make_site_key(folder / "site.key")
-    quoted = {key: msgspec.json.encode(value).decode() for key, value in (("device", device), ("facility", facility), ("broker", broker))}
+    quoted = {
+        key: msgspec.json.encode(value).decode() for key, value in (("device", device), ("facility", facility), ("broker", broker))
+    }
     target.write_text(_TEMPLATE.format(**quoted), "utf-8")
     return f"Wrote {target}. Put X-rays into {folder / 'inbox'}; start with: cxr-edge run --config {target}"
-
-

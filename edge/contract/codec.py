@@ -40,7 +40,8 @@ def encode(message: AnyMessage) -> bytes:
 
 def decode_outcome(payload: bytes) -> AnyOutcome:
     """Return the outcome in `payload`. Raises ContractError: too_large, not_json, unknown_schema, invalid."""
-    return _decode(_outcome, payload)
+    message: AnyOutcome = _decode(_outcome, payload)
+    return message
 
 
 def decode_status(payload: bytes) -> Status:

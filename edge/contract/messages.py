@@ -29,7 +29,9 @@ ClassName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-(\d{2}-\d{2}|W\d{2})$", description="a day, or an ISO week where a site coarsens it")]
 AgeBand = Annotated[str, Meta(pattern=r"^(\d{1,3}-\d{1,3}|\d{2,3}\+)$", description="years, as 40-49 or 90+")]
-Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$", description="UTC by the device's own clock")]
+Instant = Annotated[
+    str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$", description="UTC by the device's own clock")
+]
 Short = Annotated[str, Meta(max_length=200)]
 Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}$")]
 

@@ -1,0 +1,44 @@
+# Every target sets itself up: a virtual environment in .venv, and programs from the system's package manager.
+PY := .venv/bin/python
+
+.PHONY: demo test check bench soak format reference clean setup-demo setup-all programs
+
+demo: setup-demo
+	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
+
+test: setup-all programs
+	$(PY) -m pytest $(ARGS)
+
+check: setup-all
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	@scripts/check-words
+
+bench: setup-all programs
+	$(PY) -m tests.benchmarks
+
+soak: setup-all programs
+	$(PY) -m pytest -m soak --timeout 3600 $(ARGS)
+
+format: setup-all
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+# What is written from code: JSON Schema, golden messages, the reference of device.toml.
+reference: setup-all
+	$(PY) -m tests.golden
+
+setup-demo:
+	@scripts/ensure-venv edge broker
+	@scripts/ensure-programs mosquitto
+
+setup-all:
+	@scripts/ensure-venv edge export broker dev
+
+programs:
+	@scripts/ensure-programs mosquitto postgresql chromium strace
+
+clean:
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,191 @@
+"""One picture in many files: what is read is the picture, whatever it is wrapped in."""
+
+import zlib
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+
+from edge.decode import Limits, decode_file
+from edge.errors import ImageError, Refused, Unreadable
+from edge.quality import check_quality
+from export.phantom import phantom
+
+FRAME = phantom(3, width=300, height=260)
+
+
+def dicom(path, pixels, *, bits=8, photometric="MONOCHROME2", syntax=ExplicitVRLittleEndian, **values):
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID("1.2.3.4")
+    data.Modality = "CR"
+    if pixels is not None:
+        data.Rows, data.Columns = pixels.shape[:2]
+        data.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+        data.PhotometricInterpretation = photometric if pixels.ndim == 2 else "RGB"
+        if pixels.ndim == 3:
+            data.PlanarConfiguration = 0
+        data.BitsAllocated = pixels.dtype.itemsize * 8
+        data.BitsStored, data.HighBit = bits, bits - 1
+        data.PixelRepresentation = int(pixels.dtype.kind == "i")
+        data["PixelData"] = pydicom.DataElement(0x7FE00010, "OW" if pixels.dtype.itemsize > 1 else "OB", pixels.tobytes())
+    for name, value in values.items():
+        setattr(data, name, value)
+    if syntax == RLELossless:
+        data.compress(RLELossless)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def png(path, pixels):
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+WAYS = {
+    "png": lambda p: png(p, FRAME),
+    "png16": lambda p: png(p, FRAME.astype(np.uint16) << 8),
+    "png12in16": lambda p: png(p, FRAME.astype(np.uint16) << 4),
+    "png-rgb": lambda p: png(p, np.dstack([FRAME] * 3)),
+    "tiff": lambda p: Image.fromarray(FRAME).save(p, "TIFF", compression="tiff_lzw"),
+    "tiff16": lambda p: Image.fromarray(FRAME.astype(np.uint16) * 257).save(p, "TIFF"),
+    "dicom8": lambda p: dicom(p, FRAME),
+    "dicom12": lambda p: dicom(p, FRAME.astype(np.uint16) << 4, bits=12),
+    "dicom16-signed": lambda p: dicom(p, ((FRAME.astype(np.int32) << 8) - 32768).astype(np.int16), bits=16),
+    "dicom-mono1": lambda p: dicom(p, 4095 - (FRAME.astype(np.uint16) << 4), bits=12, photometric="MONOCHROME1"),
+    "dicom-rle": lambda p: dicom(p, FRAME, syntax=RLELossless),
+    "dicom-rgb": lambda p: dicom(p, np.dstack([FRAME] * 3)),
+    "dicom-window": lambda p: dicom(p, FRAME.astype(np.uint16) + 1000, bits=12, WindowCenter=1128, WindowWidth=256),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_lossless_ways_of_one_picture_are_read_alike(way, tmp_path):
+    path = tmp_path / "no-telling-name"
+    WAYS[way](path)
+    picture = decode_file(path)
+    assert np.array_equal(picture.frame, FRAME)
+    check_quality(picture)
+
+
+def test_a_jpeg_differs_little(tmp_path):
+    Image.fromarray(FRAME).save(tmp_path / "a", "JPEG", quality=95)
+    assert np.abs(decode_file(tmp_path / "a").frame.astype(int) - FRAME).mean() < 4
+
+
+def test_a_photograph_is_laid_the_way_its_header_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(FRAME).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(decode_file(tmp_path / "a.png").frame, FRAME[::-1, ::-1])
+
+
+def reason_of(path, limits=Limits()):
+    with pytest.raises(ImageError) as caught:
+        check_quality(decode_file(path, limits))
+    return caught.value.reason
+
+
+def test_bad_files_have_reasons(tmp_path):
+    def written(content):
+        path = tmp_path / "f"
+        path.write_bytes(content)
+        return path
+
+    whole = png(tmp_path / "whole.png", FRAME).read_bytes()
+    assert reason_of(written(b"")) == "empty_file"
+    assert reason_of(written(b"hello, world")) == "not_an_image"
+    assert reason_of(written(b"%PDF-1.4\n" + b"x" * 500)) == "not_an_image"
+    assert reason_of(written(whole[: len(whole) // 2])) == "truncated"
+    assert reason_of(written(whole), Limits(max_bytes=1000)) == "too_large"
+    assert reason_of(written(whole), Limits(max_pixels=1000)) == "too_large"
+    Image.fromarray(FRAME).save(tmp_path / "two.tif", save_all=True, append_images=[Image.fromarray(FRAME)])
+    assert reason_of(tmp_path / "two.tif") == "multi_frame"
+
+
+def test_a_png_that_declares_a_huge_size_is_refused_before_it_is_decoded(tmp_path):
+    def chunk(name, content):
+        return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+
+    header = chunk(b"IHDR", (60000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0]))
+    (tmp_path / "bomb").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100000))))
+    assert reason_of(tmp_path / "bomb") == "too_large"
+
+
+def test_bad_dicom_has_reasons(tmp_path):
+    path = tmp_path / "f"
+    assert reason_of(dicom(path, None)) == "no_pixels"
+    assert reason_of(dicom(path, FRAME, NumberOfFrames=4)) == "multi_frame"
+    assert reason_of(dicom(path, FRAME, Modality="CT")) == "not_a_radiograph"
+    assert reason_of(dicom(path, FRAME, Rows=50000, Columns=50000)) == "too_large"
+    whole = dicom(path, FRAME).read_bytes()
+    path.write_bytes(whole[:-20000])
+    assert reason_of(path) == "truncated"
+    path.write_bytes(whole[:140])
+    assert reason_of(path) in {"truncated", "damaged", "no_pixels"}
+    # A deflated data set is refused unread: inflating has no bound.
+    bomb = pydicom.dcmread(dicom(path, FRAME))
+    bomb.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    bomb.save_as(path, enforce_file_format=True)
+    assert reason_of(path) == "unsupported_encoding"
+
+
+def test_headers_are_read_and_nonsense_is_left_out(tmp_path):
+    path = dicom(tmp_path / "f", FRAME, PatientID="K-1", StudyInstanceUID="1.2.9", StudyDate="20260131", PatientAge="045Y", PatientSex="F", ViewPosition="PA")
+    headers = decode_file(path).headers
+    assert (headers.patient_id, headers.study_instance_uid, headers.exam_date) == ("K-1", "1.2.9", "2026-01-31")
+    assert (headers.age_years, headers.sex, headers.view, headers.sop_instance_uid) == (45, "F", "PA", "1.2.3.4")
+    path = dicom(tmp_path / "f", FRAME, StudyDate="20260131", PatientBirthDate="20200201", PatientSex="X")
+    headers = decode_file(path).headers
+    assert (headers.age_years, headers.sex, headers.view, headers.patient_id) == (5, None, None, None)
+
+
+def test_the_gate_refuses_what_no_network_should_see(tmp_path):
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (30, 30, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    assert reason_of(png(tmp_path / "a", colours)) == "colour"
+    assert reason_of(png(tmp_path / "a", FRAME[:150, :150])) == "too_small"
+    assert reason_of(png(tmp_path / "a", np.tile(FRAME, (1, 4)))) == "odd_shape"
+    assert reason_of(png(tmp_path / "a", np.full((300, 300), 9, np.uint8))) == "blank"
+    with pytest.raises(Refused):
+        check_quality(decode_file(png(tmp_path / "a", colours)))
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wholes")
+    small = FRAME[:40, :40]
+    files = [png(folder / "a", small), dicom(folder / "c", small), dicom(folder / "d", small, syntax=RLELossless)]
+    Image.fromarray(small).save(folder / "b", "JPEG")
+    Image.fromarray(small).save(folder / "e", "TIFF")
+    return Wholes(path.read_bytes() for path in [*files, folder / "b", folder / "e"])
+
+
+class Wholes(list):
+    def __repr__(self):
+        return "the whole files"
+
+
+@pytest.mark.filterwarnings("ignore")  # decoders warn of what they then read; the decoding process is silent about it
+@given(which=st.integers(0, 4), cut=st.floats(0.01, 1), changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_damage_gives_a_picture_or_a_reason_never_another_error(wholes, tmp_path_factory, which, cut, changes):
+    content = bytearray(wholes[which])
+    for place, value in changes:
+        content[int(place * len(content))] = value
+    del content[int(cut * len(content)) :]
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content)
+    try:
+        frame = decode_file(path, Limits(max_pixels=100_000)).frame
+    except (Unreadable, Refused):
+        return
+    assert frame.dtype == np.uint8
+    assert frame.ndim == 2
