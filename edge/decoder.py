@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ import msgspec
 from edge.config import Decode
 from edge.decoder_protocol import LENGTH, Answer, NotReady, Request, frame_length
 
-_ended_by = {-24: "decoder_timeout", -9: "decoder_memory"}
+_ENDED_BY = {-signal.SIGXCPU: "decoder_timeout", -signal.SIGKILL: "decoder_memory"}
 """SIGXCPU is the CPU limit; SIGKILL comes from the kernel when the machine is out of memory."""
+
+_DIED = frozenset({"decoder_crashed", "decoder_memory"})
 
 
 class Decoder:
@@ -40,17 +43,11 @@ class Decoder:
         """
         path.stat()
         request = Request(str(path), self._limits.max_file_mb * 1024 * 1024, self._limits.max_megapixels * 1_000_000)
-        for last_try in (False, True):
-            try:
-                self._send(msgspec.msgpack.encode(request))
-            except BrokenPipeError:
-                # The child died while it was idle; that says nothing about this picture.
-                self._replace()
-                if last_try:
-                    raise
-                continue
-            break
-        return self._receive()
+        content = msgspec.msgpack.encode(request)
+        answer = self._ask(content)
+        # A child that dies says little about the picture (the machine may be short of memory, someone may have ended it):
+        # each picture has a second chance. One that hangs had all its time.
+        return self._ask(content) if isinstance(answer, NotReady) and answer.reason in _DIED else answer
 
     def close(self) -> None:
         """End the child."""
@@ -85,23 +82,20 @@ class Decoder:
         self._child = self._start()
         return code
 
-    def _send(self, content: bytes) -> None:
-        self._stdin.write(LENGTH.pack(len(content)) + content)
-
-    def _receive(self) -> Answer:
+    def _ask(self, content: bytes) -> Answer:
         deadline = time.monotonic() + self._limits.timeout_s
         try:
+            self._stdin.write(LENGTH.pack(len(content)) + content)
             head = self._read(LENGTH.size, deadline)
-            content = self._read(frame_length(head), deadline)
-            return self._answers.decode(content)
+            return self._answers.decode(self._read(frame_length(head), deadline))
         except TimeoutError:
             self._replace()
             return NotReady(False, "decoder_timeout")
-        except (EOFError, ValueError, msgspec.DecodeError):
+        except (BrokenPipeError, EOFError, ValueError, msgspec.DecodeError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(timeout=1)  # so that its own exit code is seen, not that of our kill
             code = self._replace()
-            return NotReady(False, _ended_by.get(code, "decoder_crashed"), f"exit status {code}")
+            return NotReady(False, _ENDED_BY.get(code, "decoder_crashed"), f"exit status {code}")
 
     def _read(self, count: int, deadline: float) -> bytes:
         handle = self._stdout.fileno()

@@ -1,0 +1,110 @@
+"""One clinic device for tests: its folders, its configuration, its processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from edge.outbox import Outbox
+from edge.setup_device import set_up
+
+
+@dataclass
+class Device:
+    """A device in a folder of its own; `start` runs `cxr-edge run` there."""
+
+    home: Path
+    name: str = "clinic-1"
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.home / "device.log"
+
+    @property
+    def config(self) -> Path:
+        return self.home / "device.toml"
+
+    @property
+    def inbox(self) -> Path:
+        return self.home / "inbox"
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state"
+
+    def start(self) -> None:
+        """Start the supervisor and with it all processes."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "edge.cli", "run", "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def stop(self) -> int:
+        """Ask the supervisor to end, and wait for it."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def outbox(self) -> Outbox:
+        """Open the outbox for reading."""
+        return Outbox(self.state / "outbox.db", self.name, read_only=True)
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of this device's running processes, by what they do."""
+        assert self.process is not None
+        found = {"run": self.process.pid} if self.process.poll() is None else {}
+        for name, pid, parent in _python_processes(str(self.config)):
+            if parent == self.process.pid:
+                found[name] = pid
+        if "infer" in found:
+            for name, pid, parent in _python_processes("edge.decoder_child"):
+                if parent == found["infer"]:
+                    found[name] = pid
+        return found
+
+
+def make_device(home: Path, broker: str, name: str = "clinic-1", extra: Sequence[str] = ()) -> Device:
+    """Write a device's files; `extra` lines end up in [relay]."""
+    set_up(home, name, "Test clinic", broker)
+    device = Device(home, name)
+    device.config.write_text(device.config.read_text("utf-8") + "\n".join(extra) + "\n", "utf-8")
+    return device
+
+
+def small_picture(path: Path, seed: int, side: int = 200) -> Path:
+    """Write a soft random picture that passes the quality gate, each seed another; complete under its name at once."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    part = path.with_name(f".{path.name}.part")
+    coarse.filter(ImageFilter.GaussianBlur(3)).save(part, format="PNG" if path.suffix == ".png" else "JPEG")
+    os.rename(part, path)
+    return path
+
+
+def _python_processes(mark: str) -> list[tuple[str, int, int]]:
+    """Return (what it does, process id, parent's process id) of the processes whose command line holds `mark`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        if mark in words and "-m" in words:
+            name = "decoder" if "edge.decoder_child" in words else words[words.index("-m") + 2]
+            found.append((name, int(entry.name), parent))
+    return found
