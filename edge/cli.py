@@ -6,7 +6,6 @@ start-up time and memory.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -42,6 +41,8 @@ class _Sentences(click.Group):
 @click.version_option(edge.__version__, prog_name="cxr-edge")
 def main() -> None:
     """Chest X-rays read beside the machine that makes them. A research aid; never the only basis of a decision."""
+    # No linear algebra is done here; its idle threads would cost memory, and make fork unsafe.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _with_config(command: F) -> F:
@@ -55,6 +56,8 @@ def _as_process(command: F) -> F:
 
 
 def _begin(name: str, config_path: Path, parent: int | None) -> Device:
+    import logging
+
     from edge.config import load_config
     from edge.lifecycle import end_with
 
@@ -68,6 +71,8 @@ def _begin(name: str, config_path: Path, parent: int | None) -> Device:
 @_with_config
 def run(config_path: Path) -> None:
     """Run the whole device: watch, infer and relay under one supervisor."""
+    import logging
+
     from edge.config import load_config
     from edge.lifecycle import Stop, only_one
     from edge.supervisor import Supervisor, own_command
@@ -144,6 +149,8 @@ def _infer(device: Device, decoder: Any, stop: Any) -> None:
 def relay(config_path: Path, parent: int | None) -> None:
     """Deliver outcomes to the centre and take its receipts."""
     device = _begin("relay", config_path, parent)
+    import logging
+
     import apsw
 
     from edge.lifecycle import Stop, only_one

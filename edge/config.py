@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edge.contract.messages import DeviceId, FacilityId
+from edge.contract.types import DeviceId, FacilityId
 from edge.errors import ConfigError
 
 Megabytes = Annotated[int, Meta(ge=1)]

@@ -9,15 +9,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from edge.errors import Unreadable
 from edge.headers import NO_HEADERS, Headers
 from edge.preprocess import Frame
 
-RASTER_FORMATS = ("PNG", "JPEG", "TIFF")
 _DICOM_MAGIC_AT = 128
 
 
@@ -56,11 +56,19 @@ def decode_file(path: Path, limits: Limits = Limits()) -> Decoded:
         raise Unreadable("too_large", f"{size} bytes, the limit is {limits.max_bytes}")
     with path.open("rb") as file:
         start = file.read(_DICOM_MAGIC_AT + 4)
-    if start[_DICOM_MAGIC_AT:] == b"DICM":
-        from edge.dicom_pixels import decode_dicom  # pydicom costs 0.4 s to import, and most files do not need it
+        if start[_DICOM_MAGIC_AT:] == b"DICM":
+            from edge.dicom_pixels import decode_dicom  # pydicom costs 0.4 s to import, and most files do not need it
 
-        return decode_dicom(path, limits)
-    return _decode_raster(path, limits)
+            return decode_dicom(path, limits)
+        file.seek(0)
+        return _decode_raster(file, start, limits)
+
+
+def open_png(file: BinaryIO) -> Image.Image:
+    """Open a PNG with the decoder for PNG and no other; `Image.open` would first load those for five formats."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    return PngImageFile(file)
 
 
 def to_eight_bits(values: np.ndarray, bits: int) -> Frame:
@@ -75,19 +83,29 @@ def colour_to_gray(picture: np.ndarray) -> tuple[Frame, float]:
     return np.asarray(Image.fromarray(picture).convert("L")), chroma
 
 
-def _decode_raster(path: Path, limits: Limits) -> Decoded:
+def _open(file: BinaryIO, start: bytes) -> Image.Image:
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return open_png(file)
+    if start.startswith(b"\xff\xd8\xff"):
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        return JpegImageFile(file)
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        from PIL.TiffImagePlugin import TiffImageFile
+
+        return TiffImageFile(file)
+    raise Unreadable("not_an_image")
+
+
+def _decode_raster(file: BinaryIO, start: bytes, limits: Limits) -> Decoded:
     try:
-        with Image.open(path, formats=RASTER_FORMATS) as image:
+        with _open(file, start) as image:
             if image.width * image.height > limits.max_pixels:
                 raise Unreadable("too_large", f"{image.width} x {image.height} pixels")
             if getattr(image, "n_frames", 1) > 1:
                 raise Unreadable("multi_frame", f"{image.format} with {getattr(image, 'n_frames', 1)} pictures")
             image.load()
             return _gray(image)
-    except UnidentifiedImageError:
-        raise Unreadable("not_an_image") from None
-    except Image.DecompressionBombError as error:
-        raise Unreadable("too_large", str(error)) from None
     except (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, TypeError, OverflowError) as error:
         # Pillow's decoders raise all of these on damaged files.
         reason = "truncated" if "truncated" in str(error).lower() else "damaged"

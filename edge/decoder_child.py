@@ -1,6 +1,6 @@
 """The decoding process: file in, network input out. It may be ended or crash at any picture, and costs that picture alone.
 
-Started by `edge.decoder` as `python -m edge.decoder_child MEMORY_MB CPU_SECONDS`; speaks `edge.decoder_protocol` on its own pipes.
+`edge.decoder` starts it, by fork where that is safe and cheap, else as `python -m edge.decoder_child MEMORY_MB CPU_SECONDS`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from edge.decode import Limits, decode_file
 from edge.decoder_protocol import Answer, NotReady, Ready, Request, read_frame, write_frame
 from edge.errors import ImageError, Refused
-from edge.headers import Headers
+from edge.headers import NO_HEADERS
 from edge.preprocess import preprocess
 from edge.quality import check_quality
 
 
 def answer(request: Request) -> Answer:
     """Decode, check and preprocess one file; every kind of bad input becomes a NotReady."""
-    headers = Headers()
+    headers = NO_HEADERS
     try:
         started = time.perf_counter()
         picture = decode_file(Path(request.path), Limits(request.max_bytes, request.max_pixels))
@@ -51,30 +52,31 @@ def answer(request: Request) -> Answer:
         return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", request), headers)
 
 
-def _anonymous(detail: str, request: Request) -> str:
-    """A detail ends in the log, and a file name may name the patient."""
-    return detail.replace(request.path, "the file").replace(os.path.basename(request.path), "the file")[:200]
-
-
-def main(memory_mb: int, cpu_seconds: int) -> None:
-    """Answer requests until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipe
+def serve(requests: BinaryIO, answers: BinaryIO, memory_mb: int, cpu_seconds: int) -> None:
+    """Answer requests within the limits until the parent closes its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes its end
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     memory = memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Decoders complain about damaged files with the file's name, which may be a patient's; what matters is in the answer.
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    # Decoders write warnings to stdout now and then; the pipe is kept for frames alone.
-    pipe_out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
     decoder = msgspec.msgpack.Decoder(Request)
-    while (content := read_frame(sys.stdin.buffer)) is not None:
+    while (content := read_frame(requests)) is not None:
         spent = resource.getrusage(resource.RUSAGE_SELF)
         soft = int(spent.ru_utime + spent.ru_stime) + cpu_seconds + 1
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-        write_frame(pipe_out, msgspec.msgpack.encode(answer(decoder.decode(content))))
+        write_frame(answers, msgspec.msgpack.encode(answer(decoder.decode(content))))
+
+
+def _anonymous(detail: str, request: Request) -> str:
+    """A detail ends in the log, and a file name may name the patient."""
+    return detail.replace(request.path, "the file").replace(os.path.basename(request.path), "the file")[:200]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    # Decoders write to stdout now and then; that must not end up between the frames.
+    pipe_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, pipe_out, int(sys.argv[1]), int(sys.argv[2]))

@@ -211,9 +211,8 @@ class Outbox:
 
     def seq_of_files(self) -> dict[str, int]:
         """Return the seq in which each file ended that is still remembered, by the sender's name for it."""
-        return dict(
-            self._db.execute("SELECT original_name, seq FROM repeat UNION ALL SELECT original_name, seq FROM outcome").fetchall()
-        )
+        rows = self._db.execute("SELECT original_name, seq FROM repeat UNION ALL SELECT original_name, seq FROM outcome")
+        return {str(name): int(str(seq)) for name, seq in rows}
 
     def check_integrity(self) -> str:
         """Return "ok", or what SQLite found wrong."""

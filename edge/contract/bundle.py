@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edge.contract.messages import ClassName, Digest, Probability
+from edge.contract.types import ClassName, Digest, Probability
 
 BUNDLE_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from edge.contract.codec import decode_outcome
-from tests.support.device import Device, make_device, small_picture
+from tests.support.clinic import Device, make_device, small_picture
 from tests.support.mosquitto import loopback_mosquitto
 from tests.support.processes import end, free_port, wait_for
 

@@ -1,0 +1,51 @@
+"""Run every benchmark, print a table, write build/bench.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks import delivery, device, ingest, startup
+from tests.benchmarks.figures import Figures
+
+AIMS = {
+    "device_time_ratio_png": ("<=", 1.10),
+    "device_time_ratio_jpeg": ("<=", 1.20),
+    "overhead_ratio_small": ("<=", 2.0),
+    "startup_ratio": ("<=", 1.6),
+    "decode_rss_ratio": ("<=", 2.6),
+    "other_rss_ratio": ("<=", 1.5),
+    "outbox_insert_ratio": ("", 0.0),
+    "drain_ratio": (">=", 0.8),
+    "ingest_sqlite_ratio": (">=", 0.75),
+}
+
+
+def main() -> None:
+    """Measure everything; name benchmarks (device, startup, delivery, ingest) as arguments to run only those."""
+    chosen = sys.argv[1:] or ["startup", "device", "delivery", "ingest"]
+    figures: Figures = {}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="cxr-bench-") as folder:
+        for name in chosen:
+            home = Path(folder) / name
+            home.mkdir()
+            figures |= {"startup": startup, "device": device, "delivery": delivery, "ingest": ingest}[name].measure(home)
+    target = Path(__file__).resolve().parents[2] / "build" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
+    figures = {name: round(value, 4) for name, value in figures.items()}
+    target.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    print(f"\n{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {time.monotonic() - began:.0f} s\n")
+    for name, value in figures.items():
+        sign, aim = AIMS.get(name, ("", 0.0))
+        print(f"  {name:<28} {value:>10.3f}" + (f"   aim {sign} {aim}" if sign else ""))
+    print(f"\nWritten to {target.name} in {target.parent.name}/.")
+
+
+if __name__ == "__main__":
+    main()
