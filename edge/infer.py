@@ -145,18 +145,18 @@ class Trials:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        intake_id, _, count = self._file.read(64).decode("ascii", "replace").strip().partition(" ")
+        self._path = path
+        try:
+            intake_id, _, count = path.read_text("ascii", "replace").partition(" ")
+        except FileNotFoundError:
+            intake_id, count = "", ""
         self._last, self._count = intake_id, int(count) if count.isdigit() else 0
 
     def begin(self, intake_id: str) -> int:
         """Note that work on an intake begins; return how many times in a row it has, this one included."""
         self._count = self._count + 1 if intake_id == self._last else 1
         self._last = intake_id
-        self._file.truncate(0)
-        self._file.write(f"{intake_id} {self._count}".encode())
-        self._file.flush()
+        self._path.write_text(f"{intake_id} {self._count}", "ascii")
         return self._count
 
 

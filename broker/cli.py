@@ -1,0 +1,134 @@
+"""`cxr-broker`: the composition root of the centre, and the only place where its parts are built and wired."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.aggregate import Aggregator
+from broker.database import parse_url
+from broker.errors import BrokerError
+from broker.listing import quarantine_lines, result_lines
+from broker.mosquitto.render import find_mosquitto, require_free_port, write_loopback
+from broker.mqtt import Address, PahoLink
+from broker.ping import ping as send_ping
+from broker.reader import Reader
+from broker.sql_store import SqlStore
+from broker.web.server import serve as run_server
+
+_database = click.option("--db", "database", required=True, help="sqlite:///centre.db, or postgresql://user@host/name")
+
+
+class _Group(click.Group):
+    """Turns every error that is meant for people into one sentence and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokerError as error:
+            click.echo(f"cxr-broker: {error}", err=True)
+            sys.exit(2)
+
+
+def _link_options(command: Callable[..., None]) -> Callable[..., None]:
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in (
+        click.option("--key", type=file, help="private key of --cert"),
+        click.option("--cert", type=file, help="this program's certificate, for mqtts://"),
+        click.option("--ca", type=file, help="certificate authority of the broker, for mqtts://"),
+        click.option("--mqtt", default="mqtt://127.0.0.1:1883", show_default=True, help="mqtt://host:port or mqtts://host:port"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Group)
+def main() -> None:
+    """The centre of a fleet of cxr-edge devices."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+
+
+@main.command()
+@_link_options
+@_database
+def aggregate(mqtt: str, ca: Path | None, cert: Path | None, key: Path | None, database: str) -> None:
+    """Take results from the broker into the database, and send receipts."""
+    link = PahoLink(Address.parse(mqtt, ca, cert, key))
+    store = SqlStore(parse_url(database))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        link.start()
+        Aggregator(store, link).run(stop)
+    finally:
+        link.close()
+        store.close()
+
+
+@main.command()
+@_database
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="the page has no accounts: put a proxy with them in front of it"
+)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+def serve(database: str, host: str, port: int) -> None:
+    """Show results, devices and the quarantine in a browser."""
+    run_server(Reader(parse_url(database)), host, port)
+
+
+@main.command()
+@_database
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="0 lists everything")
+def results(database: str, as_json: bool, limit: int) -> None:
+    """List outcomes, the last to arrive first."""
+    for line in result_lines(Reader(parse_url(database)), limit, as_json=as_json):
+        click.echo(line)
+
+
+@main.command()
+@_database
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line, with the message itself")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="0 lists everything")
+def quarantine(database: str, as_json: bool, limit: int) -> None:
+    """List the messages that were kept apart, the newest first."""
+    for line in quarantine_lines(Reader(parse_url(database)), limit, as_json=as_json):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("device")
+@_link_options
+@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="seconds")
+def ping(device: str, mqtt: str, ca: Path | None, cert: Path | None, key: Path | None, timeout: float) -> None:
+    """Ask DEVICE for a sign of life."""
+    reply, seconds = send_ping(Address.parse(mqtt, ca, cert, key), device, timeout)
+    click.echo(f"{device} answered {'ok' if reply.ok else 'not ok'} in {seconds * 1000:.0f} ms. {reply.detail}".rstrip())
+    if not reply.ok:
+        sys.exit(1)
+
+
+@main.command()
+@click.option(
+    "--dir", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="for its configuration and data"
+)
+@click.option("--port", default=1883, show_default=True, type=click.IntRange(1, 65535))
+def mosquitto(folder: Path, port: int) -> None:
+    """Become a Mosquitto broker for this machine alone (loopback, no accounts)."""
+    program = find_mosquitto()
+    require_free_port("127.0.0.1", port)
+    configuration = write_loopback(folder, port)
+    os.execv(program, [program, "-c", str(configuration)])  # noqa: S606  # no shell
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The errors of the centre, as one small tree.
+
+    BrokerError                something that a person can act on; the text says what happened and what to do
+    |-- StoreError             the database
+    |   |-- StoreMissing       it is not there, or holds other tables than this software needs
+    |   |-- StoreLocked        another aggregator writes to it
+    |   |-- StoreUnavailable   it does not answer or has no room just now; the same call may succeed later
+    |   `-- StoreRefused       it answers, and will never take this row
+    |-- LinkError              the MQTT broker cannot be used as asked
+    `-- StartError             a program or port that is needed is missing or taken
+
+A programming error is none of these and is allowed to end the process; the supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """Base of all errors whose text is meant for the person who runs the centre."""
+
+
+class StoreError(BrokerError):
+    """The database cannot be used."""
+
+
+class StoreMissing(StoreError):
+    """The database is not there or was not made by this software."""
+
+
+class StoreLocked(StoreError):
+    """Another aggregator is the one writer of this database."""
+
+
+class StoreUnavailable(StoreError):
+    """The database does not answer, or has no room; try again later."""
+
+
+class StoreRefused(StoreError):
+    """The database will not take a row, now or later."""
+
+
+class LinkError(BrokerError):
+    """The MQTT broker cannot be used as asked."""
+
+
+class StartError(BrokerError):
+    """Something that is needed to start is missing or taken."""

@@ -1,0 +1,1 @@
+"""Mosquitto's configuration: the templates, and filling them in."""

@@ -1,0 +1,1 @@
+"""Everything up to a model bundle: data, networks, training, pruning, quantization, evaluation."""

@@ -1,0 +1,70 @@
+"""`cxr-export`: the composition root. TensorFlow is imported only by the commands that train."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+from PIL import Image
+
+from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
+from export.card import model_card, reference_page
+from export.phantom import phantom, random_opacities
+
+VERSION = "0.1.0"
+
+_folder = click.Path(file_okay=False, path_type=Path)
+_file = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def main() -> None:
+    """Make and describe model bundles for cxr-edge."""
+
+
+@main.command()
+@click.option("--data", type=_folder, required=True, help="Folder of the labelled X-rays, one folder with a manifest.csv a set.")
+@click.option("--out", type=_folder, required=True, help="Bundle folder to write, such as edge/models/chest.")
+@click.option("--page", type=_file, default=None, help="Also write the reference page here, such as docs/reference/network.md.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--epochs-divided-by", "hurry", type=int, default=1, show_default=True, help="For a quick trial, of a worse model.")
+def chest(data: Path, out: Path, page: Path | None, seed: int, hurry: int) -> None:
+    """Train, prune, quantize, cross-validate and bundle the chest model."""
+    from export.chest import make_chest
+    from export.train import Recipe
+
+    recipe = Recipe()
+    if hurry > 1:
+        phases = tuple(replace(phase, epochs=max(phase.epochs // hurry, 1)) for phase in recipe.phases)
+        pretrain, prune = (replace(phase, epochs=max(phase.epochs // hurry, 1)) for phase in (recipe.pretrain, recipe.prune))
+        recipe = replace(recipe, pretrain=pretrain, phases=phases, prune=prune)
+    made = make_chest(data, recipe, seed=seed, say=click.echo)
+    shipped = made.shipped
+    write_bundle(out, shipped.graph, made.report, temperature=shipped.temperature, threshold=shipped.threshold, version=VERSION)
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(reference_page(made.report), encoding="utf-8")
+    click.echo(f"wrote {out}")
+
+
+@main.command()
+@click.option("--bundle", type=_folder, required=True, help="Bundle folder with a report.json.")
+@click.option("--page", type=_file, required=True, help="Reference page to write, such as docs/reference/network.md.")
+def pages(bundle: Path, page: Path) -> None:
+    """Write the model card and the reference page again from a bundle's report."""
+    report = msgspec.json.decode((bundle / REPORT_NAME).read_bytes())
+    (bundle / CARD_NAME).write_text(model_card(report), encoding="utf-8")
+    page.write_text(reference_page(report), encoding="utf-8")
+
+
+@main.command("phantom")
+@click.argument("file", type=_file)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--opacities", type=click.IntRange(0, 30), default=0, show_default=True)
+@click.option("--size", type=(click.IntRange(16), click.IntRange(16)), default=(1024, 1024), help="Width and height in pixels.")
+def phantom_command(file: Path, seed: int, opacities: int, size: tuple[int, int]) -> None:
+    """Draw a synthetic chest radiograph into FILE (PNG)."""
+    width, height = size
+    Image.fromarray(phantom(seed, width=width, height=height, opacity=random_opacities(seed, opacities))).save(file)

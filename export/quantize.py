@@ -1,0 +1,67 @@
+"""Full int8 post-training quantization: int8 in, int8 out, nothing else between."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.classify import new_interpreter
+from edge.preprocess import INPUT_SIDE
+from export.legacy_keras import tf
+from export.network import Plan, build
+
+INPUT_SCALE = 1 / 255
+INPUT_ZERO_POINT = -128
+"""With these the int8 input is exactly pixel - 128."""
+
+
+def fixed_size(model: Any, classes: int, plan: Plan) -> Any:
+    """Return the network for INPUT_SIDE with the weights of `model`."""
+    fixed = build(classes, INPUT_SIDE, plan)
+    fixed.set_weights(model.get_weights())
+    return fixed
+
+
+def quantize(model: Any, pictures: npt.NDArray[np.uint8]) -> bytes:
+    """Return the int8 graph.
+
+    Args:
+        model: of `fixed_size`.
+        pictures: shape (n, INPUT_SIDE, INPUT_SIDE), uint8; the ranges of all values inside the network are measured on these.
+
+    Raises:
+        ValueError: if the input's quantization came out as anything but pixel - 128.
+    """
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _representative(pictures)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    with warnings.catch_warnings():
+        # The converter asks for input statistics that only quantization-aware training has; the check below sees what it did.
+        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
+        graph = bytes(converter.convert())
+    scale, zero_point = input_quantization(graph)
+    if np.float32(scale) != np.float32(INPUT_SCALE) or zero_point != INPUT_ZERO_POINT:
+        raise ValueError(f"the input is quantized with scale {scale} and zero point {zero_point}, not as pixel - 128")
+    return graph
+
+
+def input_quantization(graph: bytes) -> tuple[float, int]:
+    """Return (scale, zero point) of the graph's input."""
+    scale, zero_point = new_interpreter(graph, 1).get_input_details()[0]["quantization"]
+    return float(scale), int(zero_point)
+
+
+def _representative(pictures: npt.NDArray[np.uint8]) -> Iterator[list[npt.NDArray[np.float32]]]:
+    """Yield network inputs; the first gets one black and one white pixel, so that the input's range is 0..1 whatever follows."""
+    for number, picture in enumerate(pictures):
+        values = picture.astype(np.float32)[np.newaxis, :, :, np.newaxis] / 255.0
+        if number == 0:
+            values[0, 0, :2, 0] = (0.0, 1.0)
+        yield [values]

@@ -1,0 +1,201 @@
+"""The page without a browser: what it says, how it is protected, and what it does when something is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from broker.aggregate import Aggregator
+from broker.database import parse_url
+from broker.reader import Reader, StoredOutcome
+from broker.sql_store import SqlStore
+from broker.web.app import create_app
+from broker.web.view import QUARANTINE_REASONS, _percent, outcome_view
+from edge.contract import codec
+from edge.contract.topics import Channel
+from tests.support import messages
+from tests.support.links import FakeLink
+from tests.support.messages import EPOCH, on_wire
+
+AID = "A research aid; never the only basis of a decision."
+
+
+class Page:
+    """Asks the application itself, without a network."""
+
+    def __init__(self, app: Starlette) -> None:
+        self._transport = httpx.ASGITransport(app)
+
+    def get(self, address: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://centre") as client:
+                return await client.get(address)
+
+        return asyncio.run(ask())
+
+
+class Centre:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "centre.db"
+        self.store = SqlStore(parse_url(str(self.path)))
+        self.link = FakeLink()
+        self.page = Page(create_app(Reader(parse_url(str(self.path)))))
+
+    def close(self) -> None:
+        self.store.close()
+
+    def take(self, *sent: tuple[str, bytes]) -> None:
+        for topic, payload in sent:
+            self.link.put(topic, payload)
+        Aggregator(self.store, self.link).handle(self.link.receive(500, 0, 0), threading.Event())
+
+
+@pytest.fixture
+def centre(tmp_path: Path) -> Iterator[Centre]:
+    with closing(Centre(tmp_path)) as made:
+        yield made
+
+
+def test_empty(centre: Centre) -> None:
+    page = centre.page.get("/")
+    assert page.status_code == 200
+    assert "No results yet" in page.text
+    assert AID in page.text
+
+
+def test_every_kind_of_outcome_in_words(centre: Centre) -> None:
+    centre.take(
+        on_wire(messages.result(seq=1)),
+        on_wire(messages.result(seq=2, abstained=True, label="pneumonia", threshold=0.9)),
+        on_wire(messages.refusal(seq=3, reasons=("not_a_radiograph", "a_code_from_tomorrow"))),
+        on_wire(messages.failure(seq=4)),
+        on_wire(messages.result(seq=5)),
+        on_wire(messages.void("dev-a", 6, 5)),
+        on_wire(messages.status(waiting=3, clock_synchronised=False), Channel.STATUS),
+        ("cxr/v1/dev-a/result", b"?"),
+    )
+    page = centre.page.get("/").text
+    for words in (
+        "COVID-19",
+        "Not sure: have a radiologist look",
+        "Likeliest: Pneumonia, below the site&#39;s threshold of 90%.",
+        "Send the chest film.",
+        "a_code_from_tomorrow",
+        "The picture is damaged.",
+        "Taken back",
+        "Takes back no. 5",
+        "clock not synchronised",
+        "chest-3 1.0",
+        QUARANTINE_REASONS["not_json"],
+        "lower left 55%",
+        AID,
+    ):
+        assert words in page, words
+
+
+def test_filters_and_pages(centre: Centre) -> None:
+    centre.take(*(on_wire(messages.result("dev-a", seq)) for seq in range(1, 121)), on_wire(messages.refusal("dev-b", 1)))
+
+    def seqs(query: str) -> list[int]:
+        return [int(seq) for seq in re.findall(rf"/outcomes/dev-.?/{EPOCH}/(\d+)", centre.page.get(f"/?{query}").text)]
+
+    assert seqs("device=dev-a") == list(range(120, 70, -1))
+    older = re.search(r'href="(/\?before=\d+&amp;device=dev-a)"', centre.page.get("/?device=dev-a").text)
+    assert older is not None
+    assert seqs(older[1].replace("&amp;", "&").removeprefix("/?")) == list(range(70, 20, -1))
+    assert seqs("kind=refusal") == [1]
+    assert seqs("kind=failure") == []
+    assert "Nothing fits" in centre.page.get("/?kind=failure").text
+    for nonsense in ("kind=nonsense", "before=x", "before=-1", "before=" + "9" * 30, "before=٣"):
+        assert len(seqs(nonsense)) == 50
+
+
+def test_live_answers_204_until_something_changes(centre: Centre) -> None:
+    page = centre.page.get("/?device=dev-a").text
+    asked = re.search(r'hx-get="([^"]+)"', page)
+    assert asked is not None
+    address = asked[1].replace("&amp;", "&")
+    assert centre.page.get(address).status_code == 204
+    centre.take(on_wire(messages.result(seq=1)))
+    live = centre.page.get(address)
+    assert live.status_code == 200
+    assert live.text.lstrip().startswith('<div id="live"')
+    assert "Newest: dev-a number 1, COVID-19." in live.text
+    assert "device=dev-a" in live.text
+
+
+def test_one_outcome(centre: Centre) -> None:
+    centre.take(on_wire(messages.result(seq=1)))
+    page = centre.page.get(f"/outcomes/dev-a/{EPOCH}/1")
+    assert page.status_code == 200
+    for words in ("decode 20, classify 3.5", "clock synchronised", "District clinic 7", AID):
+        assert words in page.text
+    for missing in (f"dev-a/{EPOCH}/2", f"dev-b/{EPOCH}/1", f"dev-a/{EPOCH}/{10**30}", f"dev-a/{EPOCH}/x"):
+        assert centre.page.get(f"/outcomes/{missing}").status_code == 404
+
+
+def test_every_answer_is_protected(centre: Centre) -> None:
+    for address in ("/", "/live", "/healthz", "/nothing", "/static/style.css", "/static/htmx.min.js"):
+        policy = centre.page.get(address).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    page = centre.page.get("/").text
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|hx-on|javascript:", page)
+    assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", page)
+
+
+def test_what_devices_send_stays_text(centre: Centre) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    values = json.loads(codec.encode(messages.result(seq=1))) | {"software": evil}
+    centre.take(
+        ("cxr/v1/dev-a/result", json.dumps(values).encode()),
+        on_wire(messages.status(model_name=evil), Channel.STATUS),
+        ("cxr/v1/dev-a/result", json.dumps(values | {"device": evil}).encode()),
+    )
+    for address in ("/", f"/outcomes/dev-a/{EPOCH}/1", f"/?device={evil}"):
+        page = centre.page.get(address).text
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+    assert "&lt;script&gt;alert" in centre.page.get("/").text
+
+
+def test_without_a_database_it_says_so_and_recovers(tmp_path: Path) -> None:
+    path = tmp_path / "later.db"
+    page = Page(create_app(Reader(parse_url(str(path)))))
+    for address in ("/?device=dev-a", "/live?revision=0&device=dev-a"):
+        answer = page.get(address)
+        assert answer.status_code == 503
+        assert "cxr-broker aggregate" in answer.text
+        assert 'hx-get="/live?device=dev-a"' in answer.text  # and no revision: the answer would be "nothing new"
+    assert page.get("/healthz").json()["status"] == "error"
+    with closing(SqlStore(parse_url(str(path)))):
+        assert page.get("/live?revision=4").status_code == 200
+        assert page.get("/healthz").json() == {"status": "ok", "revision": 0}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.0, "0%"), (0.0001, "<1%"), (0.01, "1%"), (0.5, "50%"), (0.99, "99%"), (0.9999, ">99%"), (1.0, "100%")]
+)
+def test_no_certainty_by_rounding(value: float, words: str) -> None:
+    assert _percent(value) == words
+
+
+def test_an_outcome_that_this_version_cannot_read_is_still_listed() -> None:
+    view = outcome_view(StoredOutcome(1, "dev-a", EPOCH, 1, "result", 1, b"{}", None, None))
+    assert "not readable" in view.headline
+    assert view.payload == "{}"
+
+
+def test_every_reason_for_quarantine_has_a_sentence() -> None:
+    assert {"not_json", "unknown_schema", "invalid", "too_large", "bad_topic", "identity_mismatch", "conflict"} == set(
+        QUARANTINE_REASONS
+    )

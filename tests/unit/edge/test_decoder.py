@@ -1,0 +1,123 @@
+"""The decoding process may hang, crash or outgrow its limits, and each time it costs one picture."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.config import Decode
+from edge.decoder import Decoder
+from edge.decoder_protocol import NotReady, Ready
+from edge.preprocess import INPUT_SIDE, preprocess
+from tests.support.clinic import small_picture
+
+
+@pytest.fixture(params=["forked", "spawned"])
+def decoder(request):
+    """Both ways of starting the child; a second thread makes fork unsafe, so the other way is taken."""
+    done = threading.Event()
+    if request.param == "spawned":
+        threading.Thread(target=done.wait, daemon=True).start()
+    decoder = Decoder(Decode(timeout_s=2.0, memory_mb=512))
+    yield decoder
+    decoder.close()
+    done.set()
+
+
+def test_what_comes_back_is_the_networks_input(decoder, tmp_path):
+    path = small_picture(tmp_path / "a.png", 1)
+    answer = decoder.decode(path)
+    assert isinstance(answer, Ready)
+    expected = preprocess(np.asarray(Image.open(path)))
+    assert np.array_equal(np.frombuffer(answer.pixels, np.uint8).reshape(INPUT_SIDE, INPUT_SIDE), expected)
+
+
+def test_equal_pictures_have_equal_digests_and_others_do_not(decoder, tmp_path):
+    first = decoder.decode(small_picture(tmp_path / "a.png", 1))
+    Image.open(tmp_path / "a.png").save(tmp_path / "b.tif")
+    again = decoder.decode(tmp_path / "b.tif")
+    other = decoder.decode(small_picture(tmp_path / "c.png", 2))
+    assert first.pixel_digest == again.pixel_digest != other.pixel_digest
+
+
+def test_bad_input_has_a_reason_and_the_next_picture_is_read(decoder, tmp_path):
+    (tmp_path / "bad").write_bytes(b"no picture")
+    assert decoder.decode(tmp_path / "bad") == NotReady(False, "not_an_image")
+    assert isinstance(decoder.decode(small_picture(tmp_path / "a.png", 1)), Ready)
+    with pytest.raises(FileNotFoundError):
+        decoder.decode(tmp_path / "gone")
+    assert isinstance(decoder.decode(tmp_path / "a.png"), Ready)
+
+
+def test_one_that_hangs_is_stopped(decoder, tmp_path):
+    pid = decoder.pid
+    os.mkfifo(tmp_path / "hangs")  # opening it for reading waits for a writer that never comes
+    began = time.monotonic()
+    assert decoder.decode(tmp_path / "hangs").reason in {"decoder_timeout", "empty_file"}
+    path = small_picture(tmp_path / "a.png", 1)
+    os.kill(decoder.pid, signal.SIGSTOP)
+    assert decoder.decode(path).reason == "decoder_timeout"
+    assert time.monotonic() - began < 10
+    assert decoder.pid != pid
+    assert isinstance(decoder.decode(path), Ready)
+
+
+def test_one_that_was_killed_between_pictures_costs_nothing(decoder, tmp_path):
+    path = small_picture(tmp_path / "a.png", 1)
+    for _ in range(3):
+        os.kill(decoder.pid, signal.SIGKILL)
+        assert isinstance(decoder.decode(path), Ready)
+
+
+def test_a_picture_that_ends_the_process_every_time_gets_a_reason(decoder, tmp_path):
+    path = small_picture(tmp_path / "a.png", 1)
+    done = threading.Event()
+
+    def killer():
+        while not done.is_set():
+            try:
+                os.kill(decoder.pid, signal.SIGSEGV)
+            except ProcessLookupError:
+                pass
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        assert decoder.decode(path).reason == "decoder_crashed"
+    finally:
+        done.set()
+        thread.join()
+    assert isinstance(decoder.decode(path), Ready)
+
+
+def test_memory_is_limited(decoder, tmp_path):
+    Image.fromarray(np.zeros((26000, 26000), np.uint8)).save(tmp_path / "huge.png")
+    greedy = Decoder(Decode(memory_mb=300, max_megapixels=1000, timeout_s=60))
+    try:
+        assert greedy.decode(tmp_path / "huge.png").reason == "decoder_memory"
+        assert isinstance(greedy.decode(small_picture(tmp_path / "a.png", 1)), Ready)
+    finally:
+        greedy.close()
+
+
+def test_cpu_time_is_limited_even_if_nobody_waits(tmp_path):
+    """When the parent is gone, a child that computes for ever ends by itself."""
+    decoder = Decoder(Decode(timeout_s=1.0))
+    decoder.decode(small_picture(tmp_path / "a.png", 1))
+    lines = Path(f"/proc/{decoder.pid}/limits").read_text().splitlines()
+    limits = next(line for line in lines if "cpu time" in line).split()
+    assert int(limits[3]) <= 4
+    decoder.close()
+
+
+def test_it_ends_with_its_parent(tmp_path):
+    decoder = Decoder(Decode())
+    pid = decoder.pid
+    decoder.close()
+    assert not os.path.exists(f"/proc/{pid}")

@@ -1,0 +1,83 @@
+"""The whole line on phantoms, with a training so short that the figures mean nothing."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge.bundle import load_bundle
+from edge.contract.bundle import Manifest
+from edge.preprocess import preprocess
+from export.bundle import write_bundle
+from export.card import headline, model_card, reference_page
+from export.chest import make_chest
+from export.network import Plan
+from export.phantom import phantom
+from export.train import Phase, Recipe
+
+TINY = Recipe(
+    plan=Plan(stem=(16, 16, 16), blocks=((16, 2),)),
+    pretrain=Phase(2, 1, 1e-3),
+    phases=(Phase(2, 1, 1e-3),),
+    prune=Phase(2, 1, 1e-3),
+    batch=8,
+)
+
+
+@pytest.fixture(scope="module")
+def made(data):
+    return make_chest(data, TINY, seed=1, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def folder(made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundle") / "chest"
+    shipped = made.shipped
+    write_bundle(out, shipped.graph, made.report, temperature=shipped.temperature, threshold=shipped.threshold, version="0")
+    return out
+
+
+def test_the_device_accepts_the_bundle_and_answers(folder):
+    bundle = load_bundle(folder)
+    assert bundle.manifest.classes == ["normal", "pneumonia", "covid19"]
+    assert len(bundle.manifest.golden) == 3
+    assert bundle.classifier.run(preprocess(phantom(99))).logits.shape == (3,)
+
+
+def test_the_manifest_decodes_strictly_and_carries_the_headline(folder, made):
+    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+    assert manifest.metrics == headline(made.report)
+    assert "research" in manifest.licence
+    assert "not a medical device" in (folder / "LICENSE").read_text().replace("\n", " ")
+
+
+def test_half_of_the_1x1_weights_are_zero(made):
+    assert made.report["shipped"]["sparsity_of_1x1_convolutions"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_every_picture_is_tested_once(made):
+    folds = made.report["cross_validation"]["folds"]
+    assert sum(row["pictures"] for row in folds) == made.report["cross_validation"]["darkcovid"]["accuracy"]["pictures"] == 50
+
+
+def test_a_classifier_that_sees_only_shapes_is_at_chance(made):
+    assert made.report["controls"]["shape_only_macro_recall"] == made.report["controls"]["shape_only_chance"]
+
+
+def test_the_source_left_out_shares_no_patient_with_training(made):
+    tested = made.report["leave_source_out"]["ieee8023"]["accuracy"]
+    assert 0 < tested["patients"] <= 18
+
+
+def test_card_and_page_are_functions_of_the_report(folder, made):
+    report = msgspec.json.decode((folder / "report.json").read_bytes())
+    assert (folder / "MODEL_CARD.md").read_text() == model_card(report)
+    assert f"{report['shipped']['parameters']:,} parameters" in model_card(report)
+    assert reference_page(report) == reference_page(made.report)
+
+
+def test_the_same_seed_gives_the_same_weights(data, made):
+    again = make_chest(data, TINY, seed=1, say=lambda line: None)
+    ours, theirs = (np.concatenate([w.ravel() for w in m.shipped.network.get_weights()]) for m in (made, again))
+    assert np.allclose(ours, theirs, atol=1e-4)
