@@ -14,7 +14,6 @@ check: setup-all
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	@scripts/check-words
 
 bench: setup-all programs
 	$(PY) -m tests.benchmarks

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edge.classify import Classifier
 from edge.contract.bundle import Manifest
-from edge.decode import open_png
 from edge.errors import BundleError
 from edge.manifest import REPAIR, SHIPPED, read_manifest
-from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
+from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, read_pgm
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,7 @@ def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
     if (classifier.input_side, classifier.classes) != (manifest.input_side, len(manifest.classes)):
         raise BundleError(f"The model in {folder} does not fit its manifest (input size or number of classes). {REPAIR}")
     for golden in manifest.golden:
-        with open_png(io.BytesIO(_verified(folder / golden.file, golden.sha256))) as image:
-            steps = classifier.run(np.asarray(image)).steps
+        steps = classifier.run(read_pgm(_verified(folder / golden.file, golden.sha256))).steps
         if len(steps) != len(golden.scores) or max(abs(a - b) for a, b in zip(steps, golden.scores, strict=True)) > 1:
             raise BundleError(
                 f"The model in {folder} gives {list(steps)} for {golden.file} instead of {golden.scores}: "

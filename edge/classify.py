@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import BundleError
-from edge.preprocess import Frame
+from edge.network_input import Frame
 
 
 @dataclass(frozen=True)

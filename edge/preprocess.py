@@ -14,19 +14,13 @@ The steps and why:
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-PREPROCESS_VERSION = 1
-"""Goes into every bundle and every result; any change of output bytes needs a new number."""
+from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, Frame
 
-INPUT_SIDE = 192
-"""Pixels on a side of the network's input."""
+__all__ = ["INPUT_SIDE", "PREPROCESS_VERSION", "Frame", "centre_square", "preprocess"]
 
 _CUT_PER_MILLE = 5
-
-Frame = npt.NDArray[np.uint8]
-"""Shape (height, width), 0 = black, 255 = white, bone white."""
 
 
 def centre_square(height: int, width: int) -> tuple[int, int, int, int]:

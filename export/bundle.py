@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from PIL import Image
 
 from edge.classify import Classifier
 from edge.contract.bundle import MANIFEST_NAME, Golden, Manifest
-from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION, preprocess
+from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, write_pgm
+from edge.preprocess import preprocess
 from export.card import INTENDED_USE, LICENCE, TRAINED_ON, headline, model_card
 from export.phantom import phantom, random_opacities
 
@@ -36,7 +36,7 @@ def write_bundle(folder: Path, graph: bytes, report: dict[str, Any], *, temperat
     """
     golden_folder = folder / "golden"
     golden_folder.mkdir(parents=True, exist_ok=True)
-    for earlier in golden_folder.glob("*.png"):
+    for earlier in golden_folder.glob("*.p*"):
         earlier.unlink()
     (folder / MODEL_NAME).write_bytes(graph)
     manifest = Manifest(
@@ -64,8 +64,8 @@ def write_bundle(folder: Path, graph: bytes, report: dict[str, Any], *, temperat
 def _golden(folder: Path, name: str, graph: bytes) -> Golden:
     seed, opacities = _GOLDEN[name]
     picture = preprocess(phantom(seed, opacity=random_opacities(seed, opacities)))
-    path = folder / f"{name}.png"
-    Image.fromarray(picture).save(path, optimize=True)
+    path = folder / f"{name}.pgm"
+    path.write_bytes(write_pgm(picture))
     scores = Classifier(graph).run(picture).steps
     return Golden(file=f"golden/{path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest(), scores=list(scores))
 

@@ -113,7 +113,7 @@ def reference_page(report: dict[str, Any]) -> str:
             f"magnitude pruning to {_percent(recipe['sparsity'])} at the full size,",
             "then int8 quantization. The input is exactly pixel - 128. Temperature and threshold come from validation patients.",
             "Fold 0 was looked at while the network and its training were being chosen, and is optimistic to that extent; the",
-            f"others were looked at once, when everything was fixed. The shipped model is that of fold {report['shipped']['fold']}.",
+            f"others were looked at once, with everything fixed. The shipped model is that of fold {report['shipped']['fold']}.",
             "",
             "Make it again: `cxr-export chest --data DIR --out edge/models/chest` "
             f"({report['seconds'] / 60:.0f} minutes when the shipped one was made).",

@@ -22,7 +22,8 @@ def prune(model: Any, data: TrainingSet, recipe: Recipe, rng: np.random.Generato
 
     tools = tfmot.sparsity.keras
     total = max(len(data.targets) // recipe.batch, 1) * recipe.prune.epochs
-    schedule = tools.PolynomialDecay(0.0, recipe.sparsity, begin_step=0, end_step=max(total * 6 // 10, 1), frequency=min(10, total))
+    frequency = max(min(10, total // 10), 1)  # in steps; a short training still reaches its sparsity
+    schedule = tools.PolynomialDecay(0.0, recipe.sparsity, begin_step=0, end_step=max(total * 6 // 10, 1), frequency=frequency)
 
     def wrap(layer: Any) -> Any:
         return tools.prune_low_magnitude(layer, pruning_schedule=schedule) if prunable(layer) else layer

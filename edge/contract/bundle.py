@@ -16,7 +16,7 @@ MANIFEST_NAME = "manifest.json"
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
     """A network input and the int8 scores that it must give, at most one step apart (two runtimes may round differently)."""
 
-    file: Annotated[str, Meta(pattern=r"^golden/[a-z0-9_-]+\.png$", description="8-bit grayscale PNG of the input size")]
+    file: Annotated[str, Meta(pattern=r"^golden/[a-z0-9_-]+\.pgm$", description="binary PGM, 8 bits, of the input size")]
     sha256: Digest
     scores: list[Annotated[int, Meta(ge=-128, le=127)]]
 

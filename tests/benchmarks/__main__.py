@@ -40,7 +40,8 @@ def main() -> None:
     target.parent.mkdir(exist_ok=True)
     figures = {name: round(value, 4) for name, value in figures.items()}
     target.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    print(f"\n{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, {time.monotonic() - began:.0f} s\n")
+    machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    print(f"\n{machine}, {time.monotonic() - began:.0f} s\n")
     for name, value in figures.items():
         sign, aim = AIMS.get(name, ("", 0.0))
         print(f"  {name:<28} {value:>10.3f}" + (f"   aim {sign} {aim}" if sign else ""))

@@ -167,5 +167,3 @@ def _bare_runtime_pss(home: Path) -> int:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == b"READY"
         return pss_kib(process.pid)
-
-

@@ -1,1 +1,2 @@
-def measure(home): return {}
+def measure(home):
+    return {}

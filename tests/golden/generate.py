@@ -37,6 +37,7 @@ _TYPES = (
     messages.Command,
     messages.Reply,
 )
+_BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
 _TABLES = {"": config.Device, "watch": config.Watch, "model": config.Model, "decode": config.Decode}
 _TABLES |= {"storage": config.Storage, "relay": config.Relay}
 
@@ -61,9 +62,10 @@ def schema_now() -> bytes:
 
 def device_toml_now() -> str:
     """Return the reference of device.toml."""
-    lines = ["# device.toml", "", "Written from `edge/config.py`. An unknown key is refused. Relative paths are relative to the file.", ""]
+    lines = ["# device.toml", "", "Written from `edge/config.py`. An unknown key is refused.", ""]
     for table, struct in _TABLES.items():
-        lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", struct.__doc__ or "", "", "| key | default | what it may be |", "|---|---|---|"]
+        lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", struct.__doc__ or "", ""]
+        lines += ["| key | default | what it may be |", "|---|---|---|"]
         for field in msgspec.structs.fields(struct):
             if field.name in _TABLES:
                 continue
@@ -113,7 +115,7 @@ def _allowed(annotation: Any) -> str:
     parts = []
     for option in schema.get("anyOf", [schema]):
         words = [str(option.get("type", ""))]
-        words += [f"{sign} {option[key]}" for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<=")) if key in option]
+        words += [f"{sign} {option[key]}" for key, sign in _BOUNDS if key in option]
         if "pattern" in option:
             words.append(f"matching `{option['pattern']}`".replace("|", "\\|"))
         parts.append(" ".join(words))

@@ -41,7 +41,8 @@ def test_reference_files_are_current():
 
 def test_examples_set_every_field():
     for message in EXAMPLES.values():
-        unset = [f.name for f in msgspec.structs.fields(message) if f.name != "schema" and getattr(message, f.name) in (None, [], {}, "")]
+        values = {field.name: getattr(message, field.name) for field in msgspec.structs.fields(message)}
+        unset = [name for name, value in values.items() if value in (None, [], {}, "")]
         assert not unset, f"{type(message).__name__} leaves {unset} out"
 
 
@@ -85,7 +86,10 @@ def test_what_does_not_follow_the_contract_is_refused(change, reason):
     assert caught.value.reason == reason
 
 
-@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)).map(lambda v: json.dumps(v).encode()))
+json_values = st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_arbitrary_bytes_give_a_reason_and_nothing_else(payload):
     for decode in DECODERS.values():
         with pytest.raises(ContractError) as caught:
@@ -94,8 +98,17 @@ def test_arbitrary_bytes_give_a_reason_and_nothing_else(payload):
 
 
 def test_size_is_limited_both_ways():
-    big = Result(**{**COMMON, "seq": 1}, pixel_hash="d" * 64, probabilities={"a": 0.5, "b": 0.5}, label="a", abstained=False, threshold=0.5,
-                 model="e" * 64, preprocessing=1, quality=["x" * 47] * 200)
+    big = Result(
+        **{**COMMON, "seq": 1},
+        pixel_hash="d" * 64,
+        probabilities={"a": 0.5, "b": 0.5},
+        label="a",
+        abstained=False,
+        threshold=0.5,
+        model="e" * 64,
+        preprocessing=1,
+        quality=["x" * 47] * 200,
+    )
     with pytest.raises(ContractError, match="too_large"):
         codec.encode(big)
     with pytest.raises(ContractError, match="too_large"):
@@ -119,10 +132,9 @@ def test_topics_come_back(device, channel):
 def test_a_topic_that_parses_is_one_that_is_built(name):
     try:
         device, channel = topics.parse(name)
-    except ContractError as error:
-        assert error.reason == "bad_topic"
-    else:
-        assert topics.topic(device, channel) == name
+    except ContractError:
+        return
+    assert topics.topic(device, channel) == name
 
 
 @pytest.mark.parametrize("device", ["", "+", "#", "a/b", "-a", "a b", "x" * 65, "é"])

@@ -87,7 +87,10 @@ def test_a_photograph_is_laid_the_way_its_header_says(tmp_path):
     assert np.array_equal(decode_file(tmp_path / "a.png").frame, FRAME[::-1, ::-1])
 
 
-def reason_of(path, limits=Limits()):
+NO_LIMITS = Limits()
+
+
+def reason_of(path, limits=NO_LIMITS):
     with pytest.raises(ImageError) as caught:
         check_quality(decode_file(path, limits))
     return caught.value.reason
@@ -138,7 +141,16 @@ def test_bad_dicom_has_reasons(tmp_path):
 
 
 def test_headers_are_read_and_nonsense_is_left_out(tmp_path):
-    path = dicom(tmp_path / "f", FRAME, PatientID="K-1", StudyInstanceUID="1.2.9", StudyDate="20260131", PatientAge="045Y", PatientSex="F", ViewPosition="PA")
+    path = dicom(
+        tmp_path / "f",
+        FRAME,
+        PatientID="K-1",
+        StudyInstanceUID="1.2.9",
+        StudyDate="20260131",
+        PatientAge="045Y",
+        PatientSex="F",
+        ViewPosition="PA",
+    )
     headers = decode_file(path).headers
     assert (headers.patient_id, headers.study_instance_uid, headers.exam_date) == ("K-1", "1.2.9", "2026-01-31")
     assert (headers.age_years, headers.sex, headers.view, headers.sop_instance_uid) == (45, "F", "PA", "1.2.3.4")
@@ -174,7 +186,11 @@ class Wholes(list):
 
 
 @pytest.mark.filterwarnings("ignore")  # decoders warn of what they then read; the decoding process is silent about it
-@given(which=st.integers(0, 4), cut=st.floats(0.01, 1), changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8))
+@given(
+    which=st.integers(0, 4),
+    cut=st.floats(0.01, 1),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),
+)
 @settings(max_examples=300, deadline=None)
 def test_damage_gives_a_picture_or_a_reason_never_another_error(wholes, tmp_path_factory, which, cut, changes):
     content = bytearray(wholes[which])

@@ -1,5 +1,6 @@
 """The decoding process may hang, crash or outgrow its limits, and each time it costs one picture."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -80,10 +81,8 @@ def test_a_picture_that_ends_the_process_every_time_gets_a_reason(decoder, tmp_p
 
     def killer():
         while not done.is_set():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(decoder.pid, signal.SIGSEGV)
-            except ProcessLookupError:
-                pass
             time.sleep(0.001)
 
     thread = threading.Thread(target=killer)

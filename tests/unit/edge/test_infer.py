@@ -13,7 +13,7 @@ from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import Failure, Refusal, Result
 from edge.decoder_protocol import NotReady, Ready
-from edge.headers import Headers
+from edge.headers import NO_HEADERS, Headers
 from edge.infer import MAX_TRIALS, Inference, Trials
 from edge.outbox import Outbox
 from edge.outcomes import OutcomeWriter
@@ -25,7 +25,7 @@ BUNDLE = load_bundle()
 DEVICE = Device(device="clinic-1", facility="Clinic", state="s", site_key="k", watch=Watch(folder="f"))
 
 
-def ready(seed=0, headers=Headers()):
+def ready(seed=0, headers=NO_HEADERS):
     pixels = np.random.default_rng(seed).integers(0, 256, (INPUT_SIDE, INPUT_SIDE), dtype=np.uint8)
     return Ready(pixels.tobytes(), f"{seed:064x}", headers, 1.0, 2.0)
 
@@ -186,7 +186,13 @@ def test_an_intake_that_ends_the_process_each_time_is_given_up(bench, tmp_path):
 
 def test_nothing_that_names_a_patient_leaves(bench):
     headers = Headers(
-        sop_instance_uid="1.2.3", study_instance_uid="9.8.7", patient_id="K-4711", exam_date="2026-01-31", age_years=47, sex="F", view="PA"
+        sop_instance_uid="1.2.3",
+        study_instance_uid="9.8.7",
+        patient_id="K-4711",
+        exam_date="2026-01-31",
+        age_years=47,
+        sex="F",
+        view="PA",
     )
     bench.inference.process(bench.drop("Jane Doe K-4711.dcm", b"1", ready(1, headers)))
     payload = bench.outbox.unreceipted(0, 1)[0].payload.decode()

@@ -18,7 +18,9 @@ ranges = st.tuples(st.integers(1, 30), st.integers(1, 30)).map(sorted).map(tuple
 
 
 def entry(key, name="", place=None):
-    return Entry(source_key=key, kind="result", payload=lambda seq: f"{key}:{seq}".encode(), original_name=name or key, place=place or key)
+    return Entry(
+        source_key=key, kind="result", payload=lambda seq: f"{key}:{seq}".encode(), original_name=name or key, place=place or key
+    )
 
 
 class AgainstModel(RuleBasedStateMachine):
@@ -154,7 +156,7 @@ def test_a_reader_cannot_write(tmp_path, box):
     reader = Outbox(tmp_path / "outbox.db", "clinic-1", read_only=True)
     box.record(entry("k"))
     assert reader.last_seq() == 1
-    with pytest.raises(Exception, match="readonly|read-only|ReadOnly"):
+    with pytest.raises(Exception, match=r"(?i)read-?only"):
         reader.record(entry("l"))
     reader.close()
 

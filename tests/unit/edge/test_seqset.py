@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_it_is_a_set(steps):
         assert [seq for seq in range(45) if seq in held] == sorted(model)
     # The shape: the watermark is as far as it goes, ranges are sorted, disjoint and not adjacent.
     edges = [(0, held.through), *held.ranges]
-    assert all(first > last + 1 for (_, last), (first, _) in zip(edges, edges[1:], strict=False))
+    assert all(first > last + 1 for (_, last), (first, _) in itertools.pairwise(edges))
     assert SeqSet(held.through, held.ranges) == held
 
 

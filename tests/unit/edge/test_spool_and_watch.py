@@ -85,7 +85,12 @@ def test_a_name_of_any_bytes_is_taken_and_comes_back(place, spool, watch):
     watch.run_once(1.0)
     pending = spool.pending()
     assert len(pending) == 4
-    assert {intake.path.read_bytes() for intake in pending} == {b"\xff\xfe.png", "Ümlaut ~ tilde.png".encode(), b"x" * 250 + b".png", b"new\nline.png"}
+    assert {intake.path.read_bytes() for intake in pending} == {
+        b"\xff\xfe.png",
+        "Ümlaut ~ tilde.png".encode(),
+        b"x" * 250 + b".png",
+        b"new\nline.png",
+    }
     assert "Ümlaut ~ tilde.png" in names(spool)
 
 

@@ -14,6 +14,7 @@ from export.prune import prunable
 from export.quantize import INPUT_SCALE, INPUT_ZERO_POINT, input_quantization, quantize
 
 PICTURES = np.stack([preprocess(phantom(seed, width=256, height=256)) for seed in range(4)])
+CALIBRATION = PICTURES // 2 + 20
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def network():
 @pytest.fixture(scope="module")
 def graph(network):
     # No picture here holds all of 0..255: the export itself has to see to the input's range.
-    return quantize(network, PICTURES // 2 + 20)
+    return quantize(network, CALIBRATION)
 
 
 def test_p3_has_the_published_parameters_layer_by_layer():
@@ -73,7 +74,7 @@ def test_normalization_folds_into_the_convolutions(graph):
 
 
 def test_int8_follows_float(network, graph):
-    float_, int8 = float_logits(network, PICTURES), int8_logits(graph, PICTURES)
+    float_, int8 = float_logits(network, CALIBRATION), int8_logits(graph, CALIBRATION)
     assert np.abs(float_ - int8).max() < 0.1 * max(np.abs(float_).max(), 0.1)
 
 

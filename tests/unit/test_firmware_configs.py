@@ -1,0 +1,63 @@
+"""What is put on a board is loaded by the device's own loader and starts commands that exist."""
+
+import configparser
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from edge.check import check_device
+from edge.cli import main
+from edge.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = sorted((ROOT / "firmware_configs/profiles").glob("*.toml"))
+UNITS = sorted((ROOT / "firmware_configs/systemd").glob("*.service"))
+
+
+def unit(path):
+    parser = configparser.RawConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str
+    parser.read(path)
+    return parser
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_profile_is_loaded_by_the_device(path):
+    device = load_config(path)
+    assert device.relay.url.startswith("mqtts://"), "a real link is encrypted"
+    assert all((device.relay.ca, device.relay.certificate, device.relay.private_key))
+    assert Path(device.state).is_absolute()
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_a_command_that_exists_with_options_that_it_takes(path):
+    program, command, *options = shlex.split(unit(path)["Service"]["ExecStart"])
+    assert Path(program).name == "cxr-edge"
+    context = click.Context(main, info_name="cxr-edge")
+    found = main.get_command(context, command)
+    assert found is not None, f"{path.name} starts `{command}`, which cxr-edge does not have"
+    found.make_context(command, list(options), parent=context)
+
+
+def test_there_is_a_unit_for_each_process_of_the_supervisor():
+    assert {path.stem for path in UNITS} == {"cxr-watch", "cxr-infer", "cxr-relay"}
+
+
+def test_the_units_and_the_profiles_speak_of_the_same_places():
+    for path in UNITS:
+        service = unit(path)["Service"]
+        assert "/etc/cxr-edge/device.toml" in service["ExecStart"]
+        assert service["StateDirectory"] == "cxr-edge"
+    for path in PROFILES:
+        device = load_config(path)
+        assert device.state == "/var/lib/cxr-edge"
+        assert unit(ROOT / "firmware_configs/systemd/cxr-watch.service")["Service"]["ReadWritePaths"] == device.watch.folder
+
+
+def test_a_profile_on_a_machine_without_its_files_is_told_what_is_missing():
+    findings = {finding.subject: finding for finding in check_device(load_config(PROFILES[0]))}
+    assert not findings["site key"].ok
+    assert "cxr-edge init" in findings["site key"].text
+    assert not findings["TLS files"].ok
