@@ -9,6 +9,7 @@ from pathlib import Path
 from broker.reader import Reader, StoredOutcome
 from edge.contract.messages import Failure, Refusal, Result
 from edge.contract.reasons import advice
+from edge.errors import OutboxError
 from edge.outbox import Outbox
 
 
@@ -43,7 +44,10 @@ class Account:
         """Return the seq of each file that has its outcome on the device."""
         if not (self.state / "outbox.db").exists():
             return {}
-        outbox = Outbox(self.state / "outbox.db", self.device, read_only=True)
+        try:
+            outbox = Outbox(self.state / "outbox.db", self.device, read_only=True)
+        except OutboxError:
+            return {}  # it is only just being made
         try:
             return outbox.seq_of_files()
         finally:

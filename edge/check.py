@@ -35,8 +35,11 @@ class Finding:
 def check_device(device: Device) -> Iterator[Finding]:
     """Yield what was found, in the order of the straight line."""
     yield _tried("watched folder", lambda: _folder(Path(device.watch.folder)))
-    yield _tried("state folder", lambda: _folder(Path(device.state), make=True))
-    yield _disk(Path(device.state))
+    state = _nearest(Path(device.state))
+    yield _tried(
+        "state folder", lambda: _folder(state) + ("" if state == Path(device.state) else f": {device.state} is made at start")
+    )
+    yield _disk(state)
     yield _tried("site key", lambda: f"key {load_site_key(Path(device.site_key)).key_id}")
     yield _tried("model", lambda: _model(device))
     yield _tried("outbox", lambda: _outbox(device))
@@ -61,9 +64,12 @@ def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
         return Finding(subject, False, f"{error.filename or ''}: {error.strerror}")
 
 
-def _folder(path: Path, *, make: bool = False) -> str:
-    if make:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _nearest(path: Path) -> Path:
+    """Return the folder itself, or the closest one above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _folder(path: Path) -> str:
     if not path.is_dir():
         raise CxrError(f"{path} is not there. Make the folder, or mount the disk or share that holds it.")
     try:

@@ -90,6 +90,8 @@ class Outbox:
             self._db = _open(path, read_only=read_only)
             if not read_only:
                 _create(self._db, device)
+            elif self._one("PRAGMA user_version")[0] == 0:
+                raise OutboxError(f"The outbox {path} is only just being made; try again in a moment.")
             found = self._one("SELECT device, epoch FROM stream")
         except apsw.Error as error:
             raise OutboxError(

@@ -25,7 +25,6 @@ FOLDS = 5
 SPLIT_SEED = 7
 DEVELOPMENT_FOLD = 0
 """The only fold whose test patients were looked at while the network and its recipe were being chosen."""
-SHIPPED_FOLD = 4
 TRAINED_ON = ("darkcovid", "ieee8023")
 PRETRAINED_ON = "kermany"
 
@@ -34,7 +33,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Chest:
-    """shipped: the model of SHIPPED_FOLD. report: see `docs/reference/network.md`, which is written from it."""
+    """shipped: the model of the last fold. report: see `docs/reference/network.md`, which is written from it."""
 
     shipped: Finished
     report: dict[str, Any]
@@ -52,7 +51,7 @@ class _Pooled:
     threshold: ev.Floats
 
 
-def make_chest(data: Path, recipe: Recipe, *, seed: int, say: Say) -> Chest:
+def make_chest(data: Path, recipe: Recipe, *, seed: int, say: Say, folds: int = FOLDS) -> Chest:
     """Train and measure.
 
     Args:
@@ -61,11 +60,12 @@ def make_chest(data: Path, recipe: Recipe, *, seed: int, say: Say) -> Chest:
             and pneumonia from PRETRAINED_ON.
         seed: of every model; fold number is added.
         say: receives progress lines.
+        folds: of the cross-validation; the model of the last one is shipped.
     """
     began = time.monotonic()
     samples = [sample for name in TRAINED_ON for sample in read_dataset(data, name)]
     pixels = load_pixels(samples)
-    splits = patient_folds(samples, folds=FOLDS, seed=SPLIT_SEED)
+    splits = patient_folds(samples, folds=folds, seed=SPLIT_SEED)
     say(f"{len(samples)} pictures of {len(set(patients(samples)))} patients")
     children = read_dataset(data, PRETRAINED_ON)
     child_pixels = load_pixels(children)
@@ -85,15 +85,15 @@ def make_chest(data: Path, recipe: Recipe, *, seed: int, say: Say) -> Chest:
         "recipe": asdict(recipe),
         "seed": seed,
         "cross_validation": _cross_validation(pooled, samples),
-        "shipped": _shipped(models[SHIPPED_FOLD], splits[SHIPPED_FOLD], pixels, samples),
+        "shipped": _shipped(models[-1], splits, pixels, samples),
         "controls": _controls(pooled, pixels, samples),
         "leave_source_out": _leave_source_out(
-            pixels, samples, child_pixels, children, splits[SHIPPED_FOLD], replace(recipe, seed=seed + FOLDS)
+            pixels, samples, child_pixels, children, splits[-1], replace(recipe, seed=seed + folds)
         ),
-        PRETRAINED_ON: _children(models[SHIPPED_FOLD], child_pixels[child_split.test], [children[i] for i in child_split.test]),
+        PRETRAINED_ON: _children(models[-1], child_pixels[child_split.test], [children[i] for i in child_split.test]),
     }
     report["seconds"] = round(time.monotonic() - began)
-    return Chest(models[SHIPPED_FOLD], report)
+    return Chest(models[-1], report)
 
 
 def _pretrain(pixels: Pixels, children: list[Sample], split: Split, recipe: Recipe) -> Any:
@@ -143,12 +143,13 @@ def _cross_validation(pooled: _Pooled, samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-def _shipped(model: Finished, split: Split, pixels: Pixels, samples: list[Sample]) -> dict[str, Any]:
-    chosen = [samples[i] for i in split.test]
-    logits, truth = int8_logits(model.graph, pixels[split.test]), targets(chosen)
+def _shipped(model: Finished, splits: list[Split], pixels: Pixels, samples: list[Sample]) -> dict[str, Any]:
+    test = splits[-1].test
+    chosen = [samples[i] for i in test]
+    logits, truth = int8_logits(model.graph, pixels[test]), targets(chosen)
     ones = np.ones(len(chosen))
     return {
-        "fold": SHIPPED_FOLD,
+        "fold": len(splits) - 1,
         "parameters": int(model.network.count_params()),
         "bytes": len(model.graph),
         "sparsity_of_1x1_convolutions": round(model.sparsity, 4),
@@ -156,7 +157,7 @@ def _shipped(model: Finished, split: Split, pixels: Pixels, samples: list[Sample
         "threshold": model.threshold,
         "test": ev.three_classes(logits, truth, patients(chosen)),
         "abstention": ev.abstention(logits, truth, patients(chosen), ones * model.temperature, ones * model.threshold),
-        "float_against_int8": ev.agreement(float_logits(model.network, pixels[split.test]), logits),
+        "float_against_int8": ev.agreement(float_logits(model.network, pixels[test]), logits),
     }
 
 

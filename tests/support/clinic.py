@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -65,13 +66,13 @@ class Device:
         """Return the process ids of this device's running processes, by what they do."""
         assert self.process is not None
         found = {"run": self.process.pid} if self.process.poll() is None else {}
-        for name, pid, parent in _python_processes(str(self.config)):
-            if parent == self.process.pid:
-                found[name] = pid
-        if "infer" in found:
-            for name, pid, parent in _python_processes("edge.decoder_child"):
-                if parent == found["infer"]:
-                    found[name] = pid
+        running = _processes()
+        for pid, (parent, words) in running.items():
+            if parent == self.process.pid and "-m" in words:
+                found[words[words.index("-m") + 2]] = pid
+        for pid, (parent, _) in running.items():
+            if parent == found.get("infer"):
+                found["decoder"] = pid
         return found
 
 
@@ -93,18 +94,14 @@ def small_picture(path: Path, seed: int, side: int = 200) -> Path:
     return path
 
 
-def _python_processes(mark: str) -> list[tuple[str, int, int]]:
-    """Return (what it does, process id, parent's process id) of the processes whose command line holds `mark`."""
-    found = []
+def _processes() -> dict[int, tuple[int, list[str]]]:
+    """Return (parent's process id, words of the command line) of every running process by its id."""
+    found = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            continue
-        if mark in words and "-m" in words:
-            name = "decoder" if "edge.decoder_child" in words else words[words.index("-m") + 2]
-            found.append((name, int(entry.name), parent))
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    found[int(entry.name)] = (int(parent), words)
     return found

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from edge.check import check_device
@@ -56,8 +57,14 @@ def test_the_units_and_the_profiles_speak_of_the_same_places():
         assert unit(ROOT / "firmware_configs/systemd/cxr-watch.service")["Service"]["ReadWritePaths"] == device.watch.folder
 
 
-def test_a_profile_on_a_machine_without_its_files_is_told_what_is_missing():
-    findings = {finding.subject: finding for finding in check_device(load_config(PROFILES[0]))}
+def test_a_profile_on_a_machine_without_its_files_is_told_what_is_missing(tmp_path):
+    device = load_config(PROFILES[0])
+    nowhere = msgspec.structs.replace(device.relay, url="mqtts://127.0.0.1:1", ca=str(tmp_path / "ca.pem"))
+    key = str(tmp_path / "site.key")
+    device = msgspec.structs.replace(device, relay=nowhere, site_key=key, state=str(tmp_path / "not/yet"))
+    findings = {finding.subject: finding for finding in check_device(device)}
+    assert findings["state folder"].ok
+    assert not (tmp_path / "not").exists(), "a check changes nothing"
     assert not findings["site key"].ok
     assert "cxr-edge init" in findings["site key"].text
     assert not findings["TLS files"].ok

@@ -1,0 +1,169 @@
+"""What a person can get wrong is said in one sentence that tells what to do."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge.bundle import load_bundle
+from edge.check import check_device
+from edge.config import load_config
+from edge.decide import decide, heat_summary, softmax
+from edge.errors import BundleError, ConfigError
+from edge.manifest import SHIPPED, read_manifest
+from edge.pseudonym import load_site_key, make_site_key
+from edge.setup_device import set_up
+
+
+@pytest.fixture
+def config(tmp_path):
+    set_up(tmp_path, "clinic-1", "Clinic no. 1", "mqtt://127.0.0.1:1")
+    return tmp_path / "device.toml"
+
+
+def test_what_init_writes_is_what_the_device_loads(config):
+    device = load_config(config)
+    assert (device.device, device.facility) == ("clinic-1", "Clinic no. 1")
+    assert Path(device.watch.folder).is_dir()
+    assert load_site_key(Path(device.site_key)).key_id
+    assert Path(device.site_key).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("windw = 20", "unknown field `windw`"),
+        ("window = 19", ">= 20"),
+        ("window = 101", "<= 100"),
+        ('window = "many"', "Expected `int`"),
+        ('url = "http://x"', "regex"),
+        ("not toml at all", "is not TOML"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(config, line, says):
+    text = config.read_text()
+    key = line.split(" ")[0]
+    config.write_text("\n".join(known for known in text.splitlines() if not known.startswith(f"{key} =")) + f"\n{line}\n")
+    with pytest.raises(ConfigError, match=str(config)) as caught:
+        load_config(config)
+    assert says in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="cxr-edge init"):
+        load_config(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match="cxr-edge init"):
+        load_site_key(tmp_path / "nowhere.key")
+    (tmp_path / "bad.key").write_text("zz")
+    with pytest.raises(ConfigError, match="is no site key"):
+        load_site_key(tmp_path / "bad.key")
+
+
+def test_init_overwrites_nothing_and_refuses_a_name_that_no_topic_can_hold(config, tmp_path):
+    with pytest.raises(ConfigError, match="already there"):
+        set_up(tmp_path, "clinic-1", "Clinic", "mqtt://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="letters, digits"):
+        set_up(tmp_path / "other", "clinic/1", "Clinic", "mqtt://127.0.0.1:1")
+    with pytest.raises(FileExistsError):
+        make_site_key(tmp_path / "site.key")
+
+
+def test_check_tells_what_works_and_what_does_not(config):
+    findings = {finding.subject: finding for finding in check_device(load_config(config))}
+    assert not findings["broker"].ok
+    assert not findings["broker"].fatal, "without a broker results wait; nothing is lost"
+    assert all(finding.ok or not finding.fatal for finding in findings.values())
+    (config.parent / "inbox").rmdir()
+    findings = {finding.subject: finding for finding in check_device(load_config(config))}
+    assert findings["watched folder"].fatal
+    assert "Make the folder" in findings["watched folder"].text
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    shutil.copytree(SHIPPED, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def change_manifest(bundle, **changes):
+    path = bundle / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_the_shipped_bundle_is_whole_and_says_what_it_is():
+    manifest = load_bundle().manifest
+    assert manifest.classes == ["normal", "pneumonia", "covid19"]
+    assert manifest.trained_on
+    assert manifest.metrics
+    assert (SHIPPED / "LICENSE").read_text().strip()
+    assert (SHIPPED / "MODEL_CARD.md").read_text().strip()
+
+
+def test_every_changed_byte_of_the_model_is_noticed(bundle):
+    model = bundle / "model.tflite"
+    content = bytearray(model.read_bytes())
+    for place in np.random.default_rng(1).integers(0, len(content), 20):
+        content[place] ^= 1
+        model.write_bytes(content)
+        with pytest.raises(BundleError, match="SHA-256 differs"):
+            load_bundle(bundle)
+        content[place] ^= 1
+
+
+def test_a_model_that_computes_something_else_is_refused_by_its_golden_inputs(bundle):
+    golden = msgspec.to_builtins(read_manifest(bundle).golden)
+    golden[1]["scores"][0] += 3 if golden[1]["scores"][0] < 0 else -3
+    change_manifest(bundle, golden=golden)
+    with pytest.raises(BundleError, match="computes differently"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema": 2}, "Upgrade the software"),
+        ({"preprocessing": 99}, "wants preprocessing 99"),
+        ({"classes": ["a", "b"]}, "does not fit its manifest"),
+        ({"model_file": "other.tflite"}, "cannot be read"),
+        ({"model_file": "../../etc/passwd.tflite"}, "is damaged"),
+        ({"temperature": 0}, "is damaged"),
+    ],
+)
+def test_a_bundle_that_is_not_for_this_software_is_refused(bundle, changes, says):
+    change_manifest(bundle, **changes)
+    with pytest.raises(BundleError, match=says):
+        load_bundle(bundle)
+
+
+def test_a_graph_of_another_kind_is_refused(bundle):
+    (bundle / "model.tflite").write_bytes(b"TFL3 but no graph")
+    change_manifest(bundle, model_sha256=hashlib.sha256(b"TFL3 but no graph").hexdigest())
+    with pytest.raises(BundleError, match="cannot load"):
+        load_bundle(bundle)
+    with pytest.raises(BundleError, match="There is no model"):
+        load_bundle(bundle / "nowhere")
+
+
+def test_decision_and_heat():
+    classifier = load_bundle().classifier
+    scores = classifier.run(np.zeros((192, 192), np.uint8))
+    sharp = decide(scores, ["a", "b", "c"], temperature=0.01, threshold=0.5)
+    flat = decide(scores, ["a", "b", "c"], temperature=1e6, threshold=0.5)
+    assert sharp.label == flat.label
+    assert not sharp.abstained
+    assert flat.abstained
+    assert max(flat.probabilities.values()) == pytest.approx(1 / 3, abs=1e-3)
+    assert softmax(np.array([1e4, 0.0, -1e4])).tolist() == [1.0, 0.0, 0.0]
+    heat = np.zeros((12, 12), np.float32)
+    heat[0, 0], heat[11, 0], heat[5, 11] = 3.0, -5.0, 1.0
+    assert heat_summary(heat) == {
+        "image_left_upper": 0.75,
+        "image_right_upper": 0.25,
+        "image_left_lower": 0.0,
+        "image_right_lower": 0.0,
+    }
+    assert heat_summary(-np.ones((4, 4), np.float32)) == {}
