@@ -20,7 +20,7 @@ class Strength:
 
     rotation: radians. shift, zoom: fractions of the side. contrast: factor minus 1. brightness: of the full range.
     gamma: natural logarithm of the exponent. noise: standard deviation, of the full range. mixup: parameter of the symmetric
-    beta distribution (Zhang et al. 2018, "mixup: beyond empirical risk minimization").
+    beta distribution, 0 for none (Zhang et al. 2018, "mixup: beyond empirical risk minimization").
     """
 
     rotation: float = 0.12
@@ -55,7 +55,7 @@ def augment(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.float32], st
     ).astype(np.float32)
     noise_seed = rng.integers(0, 2**31, 2)
     changed = _change(pictures, _transforms(n, pictures.shape[1], strength, rng), exposure, noise_seed, np.float32(strength.noise))
-    share = np.float32(rng.beta(strength.mixup, strength.mixup))
+    share = np.float32(rng.beta(strength.mixup, strength.mixup) if strength.mixup > 0 else 1)
     partner = rng.permutation(n)
     mixed = share * changed + (1 - share) * tf.gather(changed, partner)
     return mixed, share * labels + (1 - share) * labels[partner]

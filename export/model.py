@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.classify import Classifier
-from export.calibrate import fit_temperature, fit_threshold
+from export.calibrate import fit_biases, fit_temperature, fit_threshold
 from export.dataset import CLASSES, Pixels, Sample, targets
+from export.network import lean_against
 from export.prune import prune, sparsity
 from export.quantize import fixed_size, quantize
 from export.splits import Indexes, Split
-from export.train import Recipe, TrainingSet, train
+from export.train import Recipe, TrainingSet, settle_statistics, train
 
 _REPRESENTATIVE = 100
 """Training pictures on which the ranges inside the network are measured."""
@@ -39,11 +40,14 @@ def finish(pixels: Pixels, samples: list[Sample], split: Split, recipe: Recipe, 
     data = training_set(pixels, samples, split.train)
     network = train(data, recipe, recipe.phases, start)
     prune(network, data, recipe, np.random.default_rng((recipe.seed, 1)))
+    settle_statistics(network, data.pixels, np.random.default_rng((recipe.seed, 3)))
     fixed = fixed_size(network, len(CLASSES), recipe.plan)
+    held_out = targets([samples[i] for i in split.validation])
+    lean_against(fixed, fit_biases(float_logits(fixed, pixels[split.validation]), held_out))
     chosen = np.random.default_rng((recipe.seed, 2)).permutation(len(data.pixels))[:_REPRESENTATIVE]
     graph = quantize(fixed, data.pixels[chosen])
     logits = int8_logits(graph, pixels[split.validation])
-    temperature = fit_temperature(logits, targets([samples[i] for i in split.validation]))
+    temperature = fit_temperature(logits, held_out)
     return Finished(graph, fixed, temperature, fit_threshold(logits, temperature), sparsity(network))
 
 

@@ -17,6 +17,9 @@ from export.augment import Strength, augment
 from export.legacy_keras import keras
 from export.network import Plan, build
 
+_SETTLING_BATCH = 32
+_SETTLING_MOMENTUM = 0.95
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -115,3 +118,29 @@ def _shrunk(pixels: npt.NDArray[np.uint8], shrink: int) -> npt.NDArray[np.uint8]
     n, side = len(pixels), pixels.shape[1] // shrink
     squares = pixels.reshape(n, side, shrink, side, shrink)
     return np.asarray(squares.mean(axis=(2, 4), dtype=np.float32).round(), dtype=np.uint8)
+
+
+def settle_statistics(model: Any, pixels: npt.NDArray[np.uint8], rng: np.random.Generator, passes: int = 3) -> None:
+    """Measure the batch normalization statistics of `model` again, in place, on training pictures as they are.
+
+    Those of the training are of mixed and distorted pictures, which the network will not meet again.
+
+    Args:
+        model: of `export.network.build`.
+        pixels: shape (n, side, side), uint8.
+        rng: the order of the pictures.
+        passes: how often all are shown.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    trainee = keras.Model(model.input, model.output["scores"])
+    batch = min(_SETTLING_BATCH, len(pixels))
+    for layer in norms:
+        layer.momentum = _SETTLING_MOMENTUM
+    for _ in range(passes):
+        order = rng.permutation(len(pixels))
+        for first in range(0, len(pixels) - batch + 1, batch):
+            chosen = pixels[order[first : first + batch]]
+            trainee(chosen.astype(np.float32)[..., np.newaxis] / 255.0, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum

@@ -13,7 +13,9 @@ from PIL import Image
 from edge import config
 from edge.contract import messages
 from edge.contract.codec import encode
+from edge.manifest import SHIPPED
 from edge.preprocess import preprocess
+from export.card import readme_figures
 from export.phantom import phantom
 from tests.golden.examples import EXAMPLES
 
@@ -21,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = ROOT / "tests/golden/messages"
 PIXELS = ROOT / "tests/golden/pixels"
 SCHEMA = ROOT / "docs/reference/contract.schema.json"
+README = ROOT / "README.md"
+_START, _END = "<!-- figures: start -->", "<!-- figures: end -->"
 DEVICE_TOML = ROOT / "docs/reference/device-toml.md"
 
 FRAMES: dict[str, tuple[int, int]] = {"upright": (260, 311), "wide": (470, 333), "square": (193, 193)}
@@ -75,6 +79,15 @@ def device_toml_now() -> str:
     return "\n".join(lines)
 
 
+def readme_now() -> str:
+    """Return the README with the figures of the shipped network in their place."""
+    text = README.read_text("utf-8")
+    before, _, rest = text.partition(_START)
+    _, _, after = rest.partition(_END)
+    report = msgspec.json.decode((SHIPPED / "report.json").read_bytes())
+    return before + _START + "\n" + "\n".join(readme_figures(report)) + "\n" + _END + after
+
+
 def frames_now() -> dict[Path, np.ndarray]:
     """Return the golden frames: drawn, with the values of a real film's range."""
     return {PIXELS / f"{name}-frame.png": phantom(7, width=width, height=height) for name, (width, height) in FRAMES.items()}
@@ -99,6 +112,7 @@ def write_all() -> None:
         path.write_bytes(content)
     SCHEMA.write_bytes(schema_now())
     DEVICE_TOML.write_text(device_toml_now(), "utf-8")
+    README.write_text(readme_now(), "utf-8")
     for path, frame in frames_now().items():
         _write_png(path, frame)
         _write_png(input_file(path), input_of(path))

@@ -37,6 +37,7 @@ def test_reference_files_are_current():
     assert {path: path.read_bytes() for path in generate.messages_now()} == generate.messages_now()
     assert generate.SCHEMA.read_bytes() == generate.schema_now(), "run: make reference"
     assert generate.DEVICE_TOML.read_text("utf-8") == generate.device_toml_now(), "run: make reference"
+    assert generate.README.read_text("utf-8") == generate.readme_now(), "run: make reference"
 
 
 def test_examples_set_every_field():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.calibrate import fit_temperature, fit_threshold, probabilities
+from export.calibrate import fit_biases, fit_temperature, fit_threshold, probabilities
 from export.evaluate import abstention, accuracy_difference, agreement, black_centre, calibration_error, fold_rows, two_classes
 from export.metrics import accuracy, accuracy_interval, auc, confusion, interval, macro_recall
 
@@ -107,3 +107,12 @@ def test_black_centre_is_61_percent_of_the_area_and_leaves_the_rest():
     assert np.mean(black == 0) == pytest.approx(0.61, abs=0.005)
     assert black[0, 0, 0] == black[0, -1, -1] == 255
     assert white.min() == 255
+
+
+def test_biases_undo_a_lean_to_one_class():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 3000)
+    fair = rng.normal(0, 1, (3000, 3)) + 2.0 * np.eye(3)[truth]
+    found = fit_biases(fair - np.array([0.0, 1.5, -0.5]), truth)
+    assert found.sum() == pytest.approx(0, abs=1e-9)
+    assert found - found[0] == pytest.approx([0.0, 1.5, -0.5], abs=0.15)

@@ -7,11 +7,12 @@ from edge.classify import Classifier
 from edge.preprocess import INPUT_SIDE, preprocess
 from export.legacy_keras import keras
 from export.model import float_logits, int8_logits
-from export.network import Plan, build
+from export.network import Plan, build, lean_against
 from export.p3_network import PARAMETERS, build_p3
 from export.phantom import phantom
 from export.prune import prunable
 from export.quantize import INPUT_SCALE, INPUT_ZERO_POINT, input_quantization, quantize
+from export.train import settle_statistics
 
 PICTURES = np.stack([preprocess(phantom(seed, width=256, height=256)) for seed in range(4)])
 CALIBRATION = PICTURES // 2 + 20
@@ -83,3 +84,21 @@ def test_only_1x1_convolutions_are_pruned_and_the_last_one_is_not(network):
     assert "heat" not in names
     assert all("point" in name or "around" in name for name in names)
     assert len(names) == 2 * len(Plan().blocks) + 1
+
+
+def test_a_bias_moves_the_logits_and_nothing_else():
+    model = build(3, INPUT_SIDE)
+    before = float_logits(model, PICTURES)
+    lean_against(model, np.array([0.5, -0.25, -0.25]))
+    assert float_logits(model, PICTURES) - before == pytest.approx(np.tile([0.5, -0.25, -0.25], (len(PICTURES), 1)), abs=1e-5)
+
+
+def test_settled_statistics_are_those_of_the_pictures():
+    model = build(3, None)
+    settle_statistics(model, np.repeat(PICTURES, 8, axis=0), np.random.default_rng(0), passes=60)
+    norm = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    convolution = keras.Model(model.input, norm.input)(np.repeat(PICTURES, 8, axis=0).astype(np.float32)[..., np.newaxis] / 255.0)
+    assert norm.get_weights()[2] == pytest.approx(
+        np.mean(convolution, axis=(0, 1, 2)), rel=0.06, abs=1e-3
+    )  # 0.95 ** 60 of the start is left
+    assert norm.momentum == 0.9
