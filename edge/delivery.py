@@ -20,6 +20,7 @@ HORIZON = 5_000
 """Outcomes sent and not receipted at one time. Bounds memory here and the queue at a broker whose aggregator is away."""
 
 _BATCH = 500
+_NEVER = float("inf")
 
 
 class Source(Protocol):
@@ -34,7 +35,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sent:
     trials: int
     due: float
@@ -72,8 +73,8 @@ class Delivery:
     def reconnected(self, now: float) -> None:
         """A new connection: what was in flight on the old one is due at once."""
         for seq in self._flying.values():
-            if seq in self._sent:  # a receipt can overtake the broker's acknowledgement
-                self._schedule(seq, self._sent[seq].trials, now)
+            if (sent := self._sent.get(seq)) is not None:  # a receipt can overtake the broker's acknowledgement
+                self._schedule(seq, sent, now)
         self._flying.clear()
 
     def take(self, now: float) -> Row | None:
@@ -93,7 +94,7 @@ class Delivery:
         if not self._fresh and not self._exhausted and len(self._sent) < HORIZON:
             rows = self._source.unreceipted(self._cursor, min(_BATCH, HORIZON - len(self._sent)))
             self._exhausted = not rows
-            self._fresh.extend(row for row in rows if row.seq not in self._sent)
+            self._fresh.extend([row for row in rows if row.seq not in self._sent] if self._sent else rows)
             if rows:
                 self._cursor = rows[-1].seq
         return self._fresh.popleft() if self._fresh else None
@@ -101,15 +102,18 @@ class Delivery:
     def published(self, mid: int, seq: int) -> None:
         """The outcome was handed to the connection under a message id."""
         sent = self._sent.get(seq)
-        self._sent[seq] = _Sent(trials=sent.trials + 1 if sent else 1, due=float("inf"))
+        if sent is None:
+            self._sent[seq] = _Sent(1, _NEVER)
+        else:
+            sent.trials += 1
+            sent.due = _NEVER
         self._flying[mid] = seq
 
     def acknowledged(self, mid: int, now: float) -> int | None:
         """The broker answered, whatever it said: now the receipt is waited for. Return the seq, None if it was none of ours."""
         seq = self._flying.pop(mid, None)
-        if seq is not None and seq in self._sent:
-            trials = self._sent[seq].trials
-            self._schedule(seq, trials, now + min(self._timeout_s * 2 ** (trials - 1), MAX_TIMEOUT_S))
+        if seq is not None and (sent := self._sent.get(seq)) is not None:
+            self._schedule(seq, sent, now + min(self._timeout_s * 2 ** (sent.trials - 1), MAX_TIMEOUT_S))
         return seq
 
     def receipted(self, held: SeqSet, also: Sequence[int] = ()) -> None:
@@ -127,8 +131,8 @@ class Delivery:
 
     def next_due(self) -> float:
         """Return when the next repetition falls due; infinity if none does."""
-        return self._due[0][0] if self._due else float("inf")
+        return self._due[0][0] if self._due else _NEVER
 
-    def _schedule(self, seq: int, trials: int, due: float) -> None:
-        self._sent[seq] = _Sent(trials, due)
+    def _schedule(self, seq: int, sent: _Sent, due: float) -> None:
+        sent.due = due
         heapq.heappush(self._due, (due, seq))

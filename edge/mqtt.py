@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
@@ -26,20 +25,17 @@ NO_SUBSCRIBER = 0x10
 """PUBACK reason: the broker took the message and nobody was there for it, so it went nowhere."""
 
 
-@dataclass(frozen=True)
-class Connected:
+class Connected(NamedTuple):
     """The broker has accepted us."""
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(NamedTuple):
     """The connection is over; `why` is for people."""
 
     why: str
 
 
-@dataclass(frozen=True)
-class Acked:
+class Acked(NamedTuple):
     """The broker answered a publish; `code` is the MQTT 5 reason code."""
 
     mid: int
@@ -47,8 +43,7 @@ class Acked:
     name: str
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """Something came in."""
 
     topic: str

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -59,8 +59,7 @@ class Entry:
     place: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One outcome as it will be sent."""
 
     seq: int
@@ -135,7 +134,7 @@ class Outbox:
         rows = self._db.execute(
             "SELECT seq, payload FROM outcome WHERE receipted = 0 AND seq > ? ORDER BY seq LIMIT ?", (after, limit)
         )
-        return [Row(*row) for row in rows]
+        return [Row._make(row) for row in rows]
 
     def payload(self, seq: int) -> bytes | None:
         """Return the payload of one outcome that still has no receipt."""

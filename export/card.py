@@ -114,8 +114,8 @@ def reference_page(report: dict[str, Any]) -> str:
             "then batch normalization statistics on undistorted training pictures, then int8 quantization. The input is exactly",
             "pixel - 128. Class biases, temperature and threshold come from validation patients.",
             "Fold 0 was looked at while the network and its training were being chosen, and is optimistic to that extent. The",
-            "others were looked at twice: a first run without the statistics and the biases scored 0.737 over the 5 folds, below the",
-            "linear model's 0.748, which is why both were added.",
+            "others were looked at twice: a first run without the statistics and the biases scored 0.737 over the 5 folds, below",
+            "the linear model's 0.748, which is why both were added.",
             f"The shipped model is that of fold {report['shipped']['fold']}.",
             "",
             "Make it again: `cxr-export chest --data DIR --out edge/models/chest` "
@@ -158,8 +158,8 @@ def readme_figures(report: dict[str, Any]) -> list[str]:
         ("covid19 against the rest in darkcovid with the middle 61% of each picture black, AUC", black),
     ]
     return [
-        "What the network scores on patients that it has not seen (int8 file, 95% intervals over patients), and on hospitals that it",
-        "has not seen, where **it cannot be relied on**:",
+        "What the network scores on patients that it has not seen (int8 file, 95% intervals over patients), and on hospitals",
+        "that it has not seen, where **it cannot be relied on**:",
         "",
         *_table(rows),
         "",
