@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export.baseline import linear_scores, shape_only_inputs
 from export.calibrate import fit_biases, fit_temperature, fit_threshold, probabilities
 from export.evaluate import abstention, accuracy_difference, agreement, black_centre, calibration_error, fold_rows, two_classes
 from export.metrics import accuracy, accuracy_interval, auc, confusion, interval, macro_recall
@@ -116,3 +117,18 @@ def test_biases_undo_a_lean_to_one_class():
     found = fit_biases(fair - np.array([0.0, 1.5, -0.5]), truth)
     assert found.sum() == pytest.approx(0, abs=1e-9)
     assert found - found[0] == pytest.approx([0.0, 1.5, -0.5], abs=0.15)
+
+
+def test_the_shape_of_a_file_does_not_reach_the_network_input():
+    inputs = shape_only_inputs([(300, 300), (200, 500), (500, 220), (1024, 768)])
+    assert all(np.array_equal(inputs[0], other) for other in inputs[1:])
+
+
+def test_the_linear_model_learns_what_is_linear():
+    rng = np.random.default_rng(0)
+    targets = np.arange(60) % 3
+    pixels = rng.integers(0, 80, (60, 192, 192), dtype=np.uint8)
+    for picture, target in zip(pixels, targets, strict=True):
+        picture[target * 64 : target * 64 + 64] += 100
+    scores = linear_scores(pixels[:45], targets[:45], pixels[45:])
+    assert np.array_equal(scores.argmax(axis=1), targets[45:])
