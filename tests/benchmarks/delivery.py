@@ -11,6 +11,7 @@ from edge.config import Relay
 from edge.delivery import Delivery
 from edge.mqtt import Acked, Connected, PahoLink
 from edge.outbox import Entry, Outbox
+from tests.benchmarks.bare import publish_all
 from tests.benchmarks.figures import Figures
 from tests.support.mosquitto import loopback_mosquitto
 
@@ -91,30 +92,5 @@ def _drain(outbox: Outbox, url: str) -> float:
 
 def _bare(outbox: Outbox, url: str) -> float:
     """Return messages a second of paho alone with the same window, the messages in memory."""
-    import paho.mqtt.client as paho
-
     payloads = [row.payload for row in outbox.unreceipted(0, ROWS)]
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-    client.max_inflight_messages_set(0)
-    acked = 0
-
-    def on_publish(*arguments: object) -> None:
-        nonlocal acked
-        acked += 1
-
-    client.on_publish = on_publish
-    host, port = url.removeprefix("mqtt://").split(":")
-    client.connect(host, int(port))
-    while not client.is_connected():
-        client.loop(0.1)
-    sent = 0
-    began = time.perf_counter()
-    while acked < ROWS:
-        while sent < ROWS and sent - acked < WINDOW:
-            client.publish("cxr/v1/bench/result", payloads[sent], qos=1)
-            sent += 1
-        client.loop(1.0)
-    rate = ROWS / (time.perf_counter() - began)
-    client.disconnect()
-    client.loop(0.1)
-    return rate
+    return ROWS / publish_all(url, "cxr/v1/bench/result", payloads, WINDOW)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import msgspec
-import paho.mqtt.client as paho
 
 from broker.aggregate import Aggregator
 from broker.database import parse_url
@@ -18,6 +17,7 @@ from broker.sql_store import SqlStore
 from broker.store import NullStore, Store
 from edge.contract.codec import encode
 from edge.contract.topics import Channel, topic
+from tests.benchmarks.bare import publish_all
 from tests.benchmarks.figures import Figures
 from tests.golden.examples import EXAMPLES
 from tests.support.mosquitto import loopback_mosquitto
@@ -68,26 +68,6 @@ def _rate(url: str, store: Store) -> float:
 
 def _publish(url: str) -> None:
     """Leave MESSAGES results of a new epoch at the broker."""
-    device, epoch = "bench", secrets.token_hex(16)
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-    client.max_inflight_messages_set(0)
-    acked = 0
-
-    def on_publish(*arguments: object) -> None:
-        nonlocal acked
-        acked += 1
-
-    client.on_publish = on_publish
-    host, port = url.removeprefix("mqtt://").split(":")
-    client.connect(host, int(port))
-    while not client.is_connected():
-        client.loop(0.1)
-    sent = 0
-    while acked < MESSAGES:
-        while sent < MESSAGES and sent - acked < _WINDOW:
-            sent += 1
-            outcome = msgspec.structs.replace(EXAMPLES["result"], device=device, epoch=epoch, seq=sent)
-            client.publish(topic(device, Channel.RESULT), encode(outcome), qos=1)
-        client.loop(1.0)
-    client.disconnect()
-    client.loop(0.1)
+    example, epoch = EXAMPLES["result"], secrets.token_hex(16)
+    numbered = (msgspec.structs.replace(example, device="bench", epoch=epoch, seq=seq) for seq in range(1, MESSAGES + 1))
+    publish_all(url, topic("bench", Channel.RESULT), [encode(outcome) for outcome in numbered], _WINDOW)
