@@ -32,7 +32,8 @@ def main() -> int:
     if images and not Path(images).is_dir():
         print(f"IMAGES={images} is no folder. Name a folder with X-rays (DICOM, PNG, JPEG, TIFF).", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a program started in the background inherits it ignored, and would then not end when asked to.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     home = Path(tempfile.mkdtemp(prefix="cxr-demo-"))
     try:
