@@ -45,14 +45,6 @@ def outcomes(device):
         outbox.close()
 
 
-def waiting(device):
-    outbox = device.outbox()
-    try:
-        return outbox.waiting()
-    finally:
-        outbox.close()
-
-
 @pytest.fixture
 def line(tmp_path):
     """A device, a broker and an aggregator that are running."""
@@ -107,7 +99,7 @@ def test_bad_input_gets_a_reason_is_kept_and_everything_else_goes_on(line, tmp_p
     assert {name: found[name].reasons for name in reasons} == {name: [reason] for name, reason in reasons.items()}
     assert type(found["good.png"]).__name__ == type(found["film.dcm"]).__name__ == "Result"
     assert len(list((line.state / "aside").iterdir())) == len(reasons), "nothing is deleted"
-    wait_for(lambda: waiting(line) == 0, "all are receipted", 30)
+    wait_for(lambda: line.waiting() == 0, "all are receipted", 30)
     with sqlite3.connect(tmp_path / "centre.db") as db:
         assert db.execute("SELECT count(*) FROM outcomes").fetchone() == (len(reasons) + 2,)
         assert db.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
@@ -151,7 +143,7 @@ def test_without_a_broker_results_wait(tmp_path):
         small_picture(device.inbox / "a.png", 1)
         wait_for(lambda: len(outcomes(device)) == 1, "the result is recorded", 30)
         wait_for(lambda: "cannot be reached" in device.log.read_text(), "the relay says why nothing is sent", 20)
-        assert waiting(device) == 1
+        assert device.waiting() == 1
         assert "1 wait" in edge("outbox", "--config", device.config).stdout
     finally:
         device.stop()

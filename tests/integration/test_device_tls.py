@@ -51,20 +51,12 @@ def device_of(home: Path, fleet, authority: Authority, name: str, certificate_of
     )
 
 
-def waiting(device: Device) -> int:
-    outbox = device.outbox()
-    try:
-        return outbox.waiting() if outbox.last_seq() else -1
-    finally:
-        outbox.close()
-
-
 def test_a_result_travels_over_tls_and_comes_back_as_a_receipt(tmp_path, fleet, authority, centre):
     device = device_of(tmp_path / "device", fleet, authority, "clinic-1", "clinic-1")
     device.start()
     try:
         small_picture(device.inbox / "a.png", 1)
-        wait_for(lambda: (device.state / "outbox.db").exists() and waiting(device) == 0, "the receipt has come", 40)
+        wait_for(lambda: device.waiting() == 0, "the receipt has come", 40)
         identity = authority.client("aggregator")
         url = f"mqtts://127.0.0.1:{fleet.port}"
         reply, _ = ping(Address.parse(url, authority.ca, identity.cert, identity.key), "clinic-1", 10)
@@ -81,7 +73,7 @@ def test_a_device_under_another_devices_name_delivers_nothing_and_loses_nothing(
         wait_for(
             lambda: "broker's ACL" in device.log.read_text() or "refused the connection" in device.log.read_text(), "it says so", 40
         )
-        assert waiting(device) == 1
+        assert device.waiting() == 1
     finally:
         device.stop()
 

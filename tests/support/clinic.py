@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from edge.errors import OutboxError
 from edge.outbox import Outbox
 from edge.setup_device import set_up
 
@@ -61,6 +62,17 @@ class Device:
     def outbox(self) -> Outbox:
         """Open the outbox for reading."""
         return Outbox(self.state / "outbox.db", self.name, read_only=True)
+
+    def waiting(self) -> int | None:
+        """Return how many outcomes wait for a receipt; None before there is any, or while the outbox is being made."""
+        try:
+            outbox = self.outbox()
+        except OutboxError:
+            return None
+        try:
+            return outbox.waiting() if outbox.last_seq() else None
+        finally:
+            outbox.close()
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of this device's running processes, by what they do."""
