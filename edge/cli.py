@@ -135,12 +135,13 @@ def _infer(device: Device, decoder: Any, stop: Any) -> None:
     writer = OutcomeWriter(device, load_site_key(Path(device.site_key)), bundle.manifest, outbox.epoch)
     spool = Spool(state)
     inference = Inference(spool, decoder, bundle, outbox, writer, device.model.threshold)
+    trials = Trials(state / "in-hand")
     try:
-        infer_forever(inference, spool, Trials(state / "in-hand"), stop, device.storage.keep_images_mb * 2**20)
+        infer_forever(inference, spool, trials, stop, device.storage.keep_images_mb * 2**20)
     except apsw.Error as error:
         raise CxrError(f"The outbox cannot be written ({error}). Nothing is lost: the file stays in the spool.") from None
     finally:
-        inference.close()
+        trials.close()
         outbox.close()
 
 

@@ -6,7 +6,9 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +18,8 @@ from edge.decoder_protocol import LENGTH, Answer, NotReady, Request, frame_lengt
 
 _ENDED_BY = {-signal.SIGXCPU: "decoder_timeout", -signal.SIGKILL: "decoder_memory"}
 """SIGXCPU is the CPU limit; SIGKILL comes from the kernel when the machine is out of memory."""
+
+T = TypeVar("T")
 
 _DIED = frozenset({"decoder_crashed", "decoder_memory"})
 
@@ -39,13 +43,31 @@ class Decoder:
         Raises:
             FileNotFoundError: if there is no such file.
         """
+        return self.decode_while(path, lambda: None)[0]
+
+    def decode_while(self, path: Path, work: Callable[[], T]) -> tuple[Answer, T]:
+        """Do `work` here while the child decodes; return the answer and what `work` returned.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            Exception: what `work` raises; the child's answer is then thrown away.
+        """
         path.stat()
         request = Request(str(path), self._limits.max_file_mb * 1024 * 1024, self._limits.max_megapixels * 1_000_000)
-        content = msgspec.msgpack.encode(request)
-        answer = self._ask(content)
+        frame = msgspec.msgpack.encode(request)
+        frame = LENGTH.pack(len(frame)) + frame
+        asked = self._ask(frame)
+        try:
+            done = work()
+        except BaseException:
+            self._replace(0)  # else the next file would be given this one's answer
+            raise
+        answer = self._answer(asked)
         # A child that dies says little about the picture (the machine may be short of memory, someone may have ended it):
         # each picture has a second chance. One that hangs had all its time.
-        return self._ask(content) if isinstance(answer, NotReady) and answer.reason in _DIED else answer
+        if isinstance(answer, NotReady) and answer.reason in _DIED:
+            answer = self._answer(self._ask(frame))
+        return answer, done
 
     def close(self) -> None:
         """End the child."""
@@ -59,15 +81,24 @@ class Decoder:
         self._child = self._start()
         return code
 
-    def _ask(self, content: bytes) -> Answer:
+    def _ask(self, frame: bytes) -> bool:
+        """Hand a request to the child; return whether it took it (a child that has died is noticed here or on reading)."""
+        try:
+            os.write(self._child.requests, frame)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _answer(self, asked: bool) -> Answer:
         deadline = time.monotonic() + self._limits.timeout_s
         try:
-            os.write(self._child.requests, LENGTH.pack(len(content)) + content)
+            if not asked:
+                raise EOFError
             return self._answers.decode(self._read(frame_length(self._read(LENGTH.size, deadline)), deadline))
         except TimeoutError:
             self._replace(0)
             return NotReady(False, "decoder_timeout")
-        except (BrokenPipeError, EOFError, ValueError, msgspec.DecodeError):
+        except (EOFError, ValueError, msgspec.DecodeError):
             code = self._replace(1.0)  # so that its own exit status is seen, not that of our kill
             return NotReady(False, _ENDED_BY.get(code, "decoder_crashed"), f"exit status {code}")
 

@@ -1,6 +1,6 @@
 """Spool -> decode -> classify -> decide -> outbox: every intake ends in exactly one committed outcome.
 
-The order that makes it safe: the file is forced to the disk (while it is being decoded, on another core), then the outcome
+The order that makes it safe: the file is forced to the disk (while the child decodes it), then the outcome
 is committed, then the file leaves the spool. A crash at any point repeats at most the work, never the outcome, because the
 outbox knows the source key.
 """
@@ -8,11 +8,11 @@ outbox knows the source key.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from inotify_simple import INotify, flags
@@ -27,6 +27,8 @@ from edge.spool import Intake, Spool
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _RESCAN_S = 5.0
 MAX_TRIALS = 3
 
@@ -34,8 +36,8 @@ MAX_TRIALS = 3
 class Decodes(Protocol):
     """What turns a file into a network input; the real one is `edge.decoder.Decoder`."""
 
-    def decode(self, path: Path) -> Answer:
-        """Return the network's input, or why there is none."""
+    def decode_while(self, path: Path, work: Callable[[], T]) -> tuple[Answer, T]:
+        """Do `work` while the file is decoded; return the network's input, or why there is none, and what `work` returned."""
         ...
 
 
@@ -51,11 +53,6 @@ class Inference:
         self._outbox = outbox
         self._writer = writer
         self._threshold = bundle.manifest.threshold if threshold is None else threshold
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
-
-    def close(self) -> None:
-        """End the helper thread."""
-        self._disk.shutdown()
 
     def process(self, intake: Intake) -> int:
         """Bring one intake to its outcome; return the seq.
@@ -65,13 +62,11 @@ class Inference:
             OSError: if the disk fails (likewise).
         """
         started = time.perf_counter()
-        durable = self._disk.submit(self._spool.make_durable, intake)
-        answer = self._decoder.decode(intake.path)
+        answer, digest = self._decoder.decode_while(intake.path, lambda: self._spool.make_durable(intake))
+        picture, quality = self._picture(intake, answer, digest)
         if isinstance(answer, NotReady):
-            picture, _ = self._picture(intake, answer, durable.result())
             return self._commit_without_answer(intake, picture, answer)
         decision, timings = self._classify(answer)
-        picture, quality = self._picture(intake, answer, durable.result())
         timings["total"] = (time.perf_counter() - started) * 1e3
         return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
 
@@ -141,22 +136,24 @@ class SpoolWatch:
 class Trials:
     """Remembers which intake is in hand, so that one that ends the process each time is given up and not tried for ever.
 
-    A few bytes written without fsync: a power cut is no fault of the picture and need not count.
+    A few bytes written without fsync: a power cut is no fault of the picture and need not count. They overwrite the last
+    ones in place, because closing a file that was truncated makes ext4 write it out at once, which takes a millisecond.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            intake_id, _, count = path.read_text("ascii", "replace").partition(" ")
-        except FileNotFoundError:
-            intake_id, count = "", ""
-        self._last, self._count = intake_id, int(count) if count.isdigit() else 0
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        intake_id, _, count = os.pread(self._file, 200, 0).partition(b"\n")[0].decode("ascii", "replace").partition(" ")
+        self._last, self._count = intake_id, int(count) if count.strip().isdigit() else 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
 
     def begin(self, intake_id: str) -> int:
         """Note that work on an intake begins; return how many times in a row it has, this one included."""
         self._count = self._count + 1 if intake_id == self._last else 1
         self._last = intake_id
-        self._path.write_text(f"{intake_id} {self._count}", "ascii")
+        os.pwrite(self._file, f"{intake_id} {self._count:4d}\n".encode("ascii"), 0)
         return self._count
 
 

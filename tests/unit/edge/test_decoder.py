@@ -95,6 +95,20 @@ def test_a_picture_that_ends_the_process_every_time_gets_a_reason(decoder, tmp_p
     assert isinstance(decoder.decode(path), Ready)
 
 
+def test_work_is_done_meanwhile_and_its_failure_does_not_leave_an_answer_behind(decoder, tmp_path):
+    first, second = small_picture(tmp_path / "a.png", 1), small_picture(tmp_path / "b.png", 2)
+    expected = decoder.decode(second)
+    answer, done = decoder.decode_while(first, lambda: 7)
+    assert isinstance(answer, Ready) and done == 7
+
+    def fail():
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        decoder.decode_while(first, fail)
+    assert decoder.decode(second).pixel_digest == expected.pixel_digest
+
+
 def test_memory_is_limited(decoder, tmp_path):
     Image.fromarray(np.zeros((26000, 26000), np.uint8)).save(tmp_path / "huge.png")
     greedy = Decoder(Decode(memory_mb=300, max_megapixels=1000, timeout_s=60))

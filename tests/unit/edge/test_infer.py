@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -36,8 +37,8 @@ class Scripted:
     def __init__(self):
         self.answers = {}
 
-    def decode(self, path):
-        return self.answers[path.read_bytes()]
+    def decode_while(self, path, work):
+        return self.answers[path.read_bytes()], work()
 
 
 class Bench:
@@ -55,7 +56,6 @@ class Bench:
         self.inference = Inference(self.spool, self.decoder, BUNDLE, self.outbox, writer, None)
 
     def close(self):
-        self.inference.close()
         self.outbox.close()
 
     def drop(self, name, content, answer):
@@ -176,12 +176,18 @@ def dies_at(bench, moment, intake):
 def test_an_intake_that_ends_the_process_each_time_is_given_up(bench, tmp_path):
     intake = bench.drop("a.png", b"1", ready())
     for trial in range(1, MAX_TRIALS + 2):
-        count = Trials(tmp_path / "in-hand").begin(intake.id)  # a new process each time
-        assert count == trial
+        assert trials(tmp_path, intake.id) == trial
     assert bench.inference.give_up(intake) == 1
     assert bench.outcomes()[0].reasons == ["internal_error"]
     assert [path.read_bytes() for path in bench.spool.aside.iterdir()] == [b"1"]
-    assert Trials(tmp_path / "in-hand").begin("another") == 1
+    assert trials(tmp_path, "another") == 1
+    assert trials(tmp_path, intake.id) == 1
+
+
+def trials(home, intake_id):
+    """How a new process counts."""
+    with closing(Trials(home / "in-hand")) as counted:
+        return counted.begin(intake_id)
 
 
 def test_nothing_that_names_a_patient_leaves(bench):
