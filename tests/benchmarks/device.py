@@ -97,6 +97,7 @@ class _Bench:
         began = time.perf_counter()
         while self._outbox.last_seq() == before:
             time.sleep(0.0001)
+            assert time.perf_counter() < began + 30, "the device gave no outcome within 30 s"
         whole = time.perf_counter() - began
         time.sleep(0.15)  # delivery and receipt of this one are not to be counted against the next
         path = self._scratch / "bare"
