@@ -16,7 +16,7 @@ from PIL import Image
 
 from edge.errors import Unreadable
 from edge.headers import NO_HEADERS, Headers
-from edge.preprocess import Frame
+from edge.preprocess import Frame, to_image
 
 _DICOM_MAGIC_AT = 128
 
@@ -33,11 +33,11 @@ class Limits:
 class Decoded:
     """One picture, as a radiologist would see it on a display.
 
-    frame: shape (height, width), uint8, bone white.
+    image: mode L, bone white. It stays what the decoder made: as an array a film is copied twice, for nothing.
     chroma: mean over pixels of max(R, G, B) - min(R, G, B), 0..255; 0 for a grayscale file.
     """
 
-    frame: Frame
+    image: Image.Image
     chroma: float = 0.0
     headers: Headers = NO_HEADERS
 
@@ -76,11 +76,12 @@ def to_eight_bits(values: np.ndarray, bits: int) -> Frame:
     return (values >> max(bits - 8, 0)).clip(0, 255).astype(np.uint8)
 
 
-def colour_to_gray(picture: np.ndarray) -> tuple[Frame, float]:
-    """Return (gray frame, chroma) of an RGB picture of shape (height, width, 3), uint8; luma after ITU-R BT.601."""
-    sample = picture[:: max(picture.shape[0] // 256, 1), :: max(picture.shape[1] // 256, 1)].astype(np.int16)
+def colour_to_gray(image: Image.Image) -> tuple[Image.Image, float]:
+    """Return (image of mode L, chroma) of an image of mode RGB; luma after ITU-R BT.601."""
+    size = min(image.width, 256), min(image.height, 256)
+    sample = np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(np.int16)
     chroma = float((sample.max(axis=2) - sample.min(axis=2)).mean())
-    return np.asarray(Image.fromarray(picture).convert("L")), chroma
+    return image.convert("L"), chroma
 
 
 def _open(file: BinaryIO, start: bytes) -> Image.Image:
@@ -118,11 +119,11 @@ def _gray(image: Image.Image) -> Decoded:
 
         image = ImageOps.exif_transpose(image)
     if image.mode in ("L", "LA", "1"):
-        return Decoded(np.asarray(image if image.mode == "L" else image.convert("L")))
+        return Decoded(image if image.mode == "L" else image.convert("L"))
     if image.mode.startswith("I") or image.mode == "F":
-        return Decoded(_from_deep(np.asarray(image)))
-    frame, chroma = colour_to_gray(np.asarray(image.convert("RGB")))
-    return Decoded(frame, chroma)
+        return Decoded(to_image(_from_deep(np.asarray(image))))
+    gray, chroma = colour_to_gray(image.convert("RGB"))
+    return Decoded(gray, chroma)
 
 
 def _from_deep(values: np.ndarray) -> Frame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -17,7 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from edge.decode import Decoded, Limits, colour_to_gray, to_eight_bits
 from edge.errors import Refused, Unreadable
 from edge.headers import read_headers
-from edge.preprocess import Frame
+from edge.preprocess import Frame, to_image
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -71,12 +72,12 @@ def _picture(data: Dataset) -> Decoded:
     headers = read_headers(data)
     stored = data.pixel_array
     if stored.ndim == 3:
-        frame, chroma = colour_to_gray(np.ascontiguousarray(stored[..., :3], dtype=np.uint8))
-        return Decoded(frame, chroma, headers)
+        gray, chroma = colour_to_gray(Image.fromarray(np.ascontiguousarray(stored[..., :3], dtype=np.uint8)))
+        return Decoded(gray, chroma, headers)
     frame = _displayed(data, stored)
     if data.get("PhotometricInterpretation") == "MONOCHROME1":
         frame = 255 - frame
-    return Decoded(np.ascontiguousarray(frame), 0.0, headers)
+    return Decoded(to_image(frame), 0.0, headers)
 
 
 def _displayed(data: Dataset, stored: np.ndarray) -> Frame:

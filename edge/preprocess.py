@@ -18,7 +18,7 @@ from PIL import Image
 
 from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, Frame
 
-__all__ = ["INPUT_SIDE", "PREPROCESS_VERSION", "Frame", "centre_square", "preprocess"]
+__all__ = ["INPUT_SIDE", "PREPROCESS_VERSION", "Frame", "centre_square", "preprocess", "to_image"]
 
 _CUT_PER_MILLE = 5
 
@@ -31,23 +31,36 @@ def centre_square(height: int, width: int) -> tuple[int, int, int, int]:
     return left, upper, left + side, upper + side
 
 
-def preprocess(frame: Frame) -> Frame:
-    """Return the network's input for one frame.
+def preprocess(picture: Frame | Image.Image) -> Frame:
+    """Return the network's input for one picture.
 
     Args:
-        frame: shape (height, width), uint8, at least 1 x 1.
+        picture: shape (height, width), uint8, at least 1 x 1; or the same as a Pillow image of mode L, which saves
+            copying it (5 ms of a film's 40 on an amd64 processor).
 
     Returns:
         Shape (INPUT_SIDE, INPUT_SIDE), uint8, 0..255, C order.
+
+    Raises:
+        ValueError: if the picture is not two-dimensional uint8 or is empty.
+    """
+    image = picture if isinstance(picture, Image.Image) else to_image(picture)
+    if image.mode != "L" or 0 in image.size:
+        raise ValueError(f"a picture is of mode L and not empty; this one is {image.mode}, {image.width} x {image.height}")
+    box = centre_square(image.height, image.width)
+    small = image.resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BOX, box=box)
+    return _spread(np.asarray(small, dtype=np.uint8))
+
+
+def to_image(frame: Frame) -> Image.Image:
+    """Return a frame as a Pillow image of mode L, without copying it where its layout allows.
 
     Raises:
         ValueError: if the frame is not two-dimensional uint8 or is empty.
     """
     if frame.ndim != 2 or frame.dtype != np.uint8 or frame.size == 0:
         raise ValueError(f"a frame is two-dimensional uint8, not {frame.dtype} of shape {frame.shape}")
-    box = centre_square(*frame.shape)
-    small = Image.fromarray(frame).resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BOX, box=box)
-    return _spread(np.asarray(small, dtype=np.uint8))
+    return Image.fromarray(frame)
 
 
 def _spread(picture: Frame) -> Frame:

@@ -167,7 +167,7 @@ def _controls(pooled: _Pooled, pixels: Pixels, samples: list[Sample]) -> dict[st
     dark = np.array([sample.dataset == "darkcovid" for sample in samples])
     same = np.array([sample.source == "ieee8023" for sample in samples])
     pair = (ev.COVID, ev.PNEUMONIA)
-    shapes = [decode_file(sample.file).frame.shape for sample in samples]
+    shapes = [decode_file(sample.file).image.size[::-1] for sample in samples]
     flat = shape_only_inputs([(height, width) for height, width in shapes])
     guess = linear_scores(flat[pooled.fold != 0], truth[pooled.fold != 0], flat[pooled.fold == 0]).argmax(axis=1)
     table = confusion(truth[pooled.fold == 0], np.asarray(guess, dtype=np.int64), len(CLASSES))

@@ -78,7 +78,7 @@ def load_pixels(samples: Iterable[Sample]) -> Pixels:
     Raises:
         edge.errors.ImageError: if a file cannot be read.
     """
-    return np.stack([preprocess(decode_file(sample.file).frame) for sample in samples])
+    return np.stack([preprocess(decode_file(sample.file).image) for sample in samples])
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:

@@ -104,7 +104,7 @@ class _Bench:
         path.write_bytes(content)
         began = time.perf_counter()
         with Image.open(path) as image:
-            self._classifier.run(preprocess(np.asarray(image)))
+            self._classifier.run(preprocess(image))
         return whole, time.perf_counter() - began
 
     def commit_and_rename(self, repeats: int) -> float:

@@ -71,20 +71,20 @@ def test_lossless_ways_of_one_picture_are_read_alike(way, tmp_path):
     path = tmp_path / "no-telling-name"
     WAYS[way](path)
     picture = decode_file(path)
-    assert np.array_equal(picture.frame, FRAME)
+    assert np.array_equal(picture.image, FRAME)
     check_quality(picture)
 
 
 def test_a_jpeg_differs_little(tmp_path):
     Image.fromarray(FRAME).save(tmp_path / "a", "JPEG", quality=95)
-    assert np.abs(decode_file(tmp_path / "a").frame.astype(int) - FRAME).mean() < 4
+    assert np.abs(np.asarray(decode_file(tmp_path / "a").image).astype(int) - FRAME).mean() < 4
 
 
 def test_a_photograph_is_laid_the_way_its_header_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.fromarray(FRAME).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(decode_file(tmp_path / "a.png").frame, FRAME[::-1, ::-1])
+    assert np.array_equal(decode_file(tmp_path / "a.png").image, FRAME[::-1, ::-1])
 
 
 NO_LIMITS = Limits()
@@ -200,7 +200,7 @@ def test_damage_gives_a_picture_or_a_reason_never_another_error(wholes, tmp_path
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
     try:
-        frame = decode_file(path, Limits(max_pixels=100_000)).frame
+        frame = np.asarray(decode_file(path, Limits(max_pixels=100_000)).image)
     except (Unreadable, Refused):
         return
     assert frame.dtype == np.uint8

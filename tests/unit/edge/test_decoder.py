@@ -99,7 +99,8 @@ def test_work_is_done_meanwhile_and_its_failure_does_not_leave_an_answer_behind(
     first, second = small_picture(tmp_path / "a.png", 1), small_picture(tmp_path / "b.png", 2)
     expected = decoder.decode(second)
     answer, done = decoder.decode_while(first, lambda: 7)
-    assert isinstance(answer, Ready) and done == 7
+    assert isinstance(answer, Ready)
+    assert done == 7
 
     def fail():
         raise OSError("the disk is gone")

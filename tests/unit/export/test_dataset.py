@@ -30,7 +30,7 @@ def test_pixels_are_what_the_device_would_see(data):
     samples = read_dataset(data, "darkcovid")[:2]
     pixels = load_pixels(samples)
     assert pixels.shape == (2, INPUT_SIDE, INPUT_SIDE)
-    assert np.array_equal(pixels[1], preprocess(decode_file(samples[1].file).frame))
+    assert np.array_equal(pixels[1], preprocess(decode_file(samples[1].file).image))
 
 
 def test_lungs_need_a_mask(data):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.decode import Decoded
-from edge.preprocess import preprocess
+from edge.preprocess import preprocess, to_image
 from edge.quality import check_quality
 from export.phantom import Opacity, phantom, random_opacities
 
@@ -22,7 +22,7 @@ def test_it_has_the_asked_size_and_passes_the_quality_gate(width, height):
     picture = phantom(5, width=width, height=height)
     assert picture.shape == (height, width)
     assert picture.dtype == np.uint8
-    check_quality(Decoded(picture))
+    check_quality(Decoded(to_image(picture)))
 
 
 def test_lungs_are_darker_than_the_spine_and_air_is_darkest():
