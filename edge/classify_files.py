@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from edge.bundle import Bundle
+from edge.bundle import Bundle, load_bundle
 from edge.contract.reasons import advice
 from edge.decide import NOT_SURE, decide
 from edge.decoder import Decoder
-from edge.decoder_protocol import NotReady
+from edge.decoder_protocol import Answer, NotReady
+from edge.manifest import SHIPPED
+from edge.names import printable
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,14 +32,32 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     model: str
 
 
-def classify_file(path: Path, decoder: Decoder, bundle: Bundle, threshold: float | None) -> Reading:
-    """Return the reading of one file; bad input becomes a status and reasons, never an error."""
+def classify_files(paths: Sequence[Path], decoder: Decoder, folder: Path | None, threshold: float | None) -> Iterator[Reading]:
+    """Yield the reading of each file; bad input becomes a status and reasons, never an error.
+
+    Args:
+        paths: files to read, each once.
+        decoder: turns a file into a network input.
+        folder: model bundle, None for the shipped one; loaded while the first file is decoded.
+        threshold: abstain below this probability; None for the bundle's own.
+
+    Raises:
+        BundleError: if the model cannot be used.
+    """
+    load = functools.cache(lambda: load_bundle(folder or SHIPPED))
+    for path in paths:
+        answer: Answer | None
+        try:
+            answer, bundle = decoder.decode_while(path, load)
+        except OSError:
+            answer, bundle = None, load()
+        yield _reading(printable(str(path)), answer, bundle, threshold)
+
+
+def _reading(name: str, answer: Answer | None, bundle: Bundle, threshold: float | None) -> Reading:
     manifest = bundle.manifest
     model = manifest.model_sha256
-    name = str(path)
-    try:
-        answer = decoder.decode(path)
-    except OSError:
+    if answer is None:
         return Reading(file=name, status="failed", reasons=["not_found"], model=model)
     if isinstance(answer, NotReady):
         return Reading(file=name, status="refused" if answer.refused else "failed", reasons=[answer.reason], model=model)

@@ -1,18 +1,17 @@
 """`cxr-edge`: the composition root of the device. Adapters are built and wired here and nowhere else.
 
 Imports stand inside the commands on purpose: each process loads only what it uses, which on a small board is most of its
-start-up time and memory.
+start-up time and memory. For the same reason the command line is read with argparse (docs/adr/0006).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 import edge
 from edge.errors import CxrError
@@ -20,57 +19,116 @@ from edge.errors import CxrError
 if TYPE_CHECKING:
     from edge.config import Device
 
-F = TypeVar("F", bound=Callable[..., Any])
+Arguments = argparse.Namespace
+Command = Callable[[Arguments], None]
 
 
-class _Sentences(click.Group):
-    """Turns the errors that a person can act on into one sentence and exit status 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CxrError as error:
-            click.echo(f"cxr-edge: {error}", err=True)
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"cxr-edge: the system says: {error.strerror or error}{where}", err=True)
-        return ctx.exit(2)
-
-
-@click.group(cls=_Sentences)
-@click.version_option(edge.__version__, prog_name="cxr-edge")
-def main() -> None:
-    """Chest X-rays read beside the machine that makes them. A research aid; never the only basis of a decision."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Ends with SystemExit: 0, 1 (the answer is no), 2 (an error that a person can act on)."""
     # No linear algebra is done here; its idle threads would cost memory, and make fork unsafe.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    chosen = parser().parse_args(arguments)
+    try:
+        chosen.command(chosen)
+    except CxrError as error:
+        sentence = str(error)
+    except BrokenPipeError:
+        # The reader of our output has gone, as after `| head`; nothing is left to say, also not when Python flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        sentence = f"the system says: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    else:
+        sys.exit(0)
+    sys.exit(_complain(sentence))
 
 
-def _with_config(command: F) -> F:
-    option = click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="device.toml")
-    return option(command)
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line; `command` in the result is the function to call with it."""
+    top = argparse.ArgumentParser(
+        "cxr-edge",
+        description="Chest X-rays read beside the machine that makes them. "
+        + "A research aid; never the only basis of a decision.",
+    )
+    top.add_argument("--version", action="version", version=f"cxr-edge {edge.__version__}")
+    # Without `prog` argparse measures the terminal and loads four compression libraries to write a usage that nobody reads.
+    commands = top.add_subparsers(metavar="COMMAND", required=True, prog="cxr-edge")
+
+    def add(name: str, command: Command, text: str, *, config: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=command)
+        if config:
+            made.add_argument("--config", type=Path, required=True, metavar="FILE", help="device.toml")
+        return made
+
+    add("run", _run, "Run the whole device: watch, infer and relay under one supervisor.")
+    for name, command, text in (
+        ("watch", _watch, "Take finished files from the watched folder into the spool."),
+        ("infer", _infer, "Turn each file of the spool into one committed outcome."),
+        ("relay", _relay, "Deliver outcomes to the centre and take its receipts."),
+    ):
+        # Set by `cxr-edge run`, so that nothing survives its supervisor.
+        add(name, command, text).add_argument("--parent", type=int, help=argparse.SUPPRESS)
+
+    classify = add("classify", _classify, "Read FILES once, from decoding to decision, without broker or outbox.", config=False)
+    classify.add_argument("files", nargs="+", type=Path, metavar="FILES")
+    classify.add_argument("--json", action="store_true", help="one JSON object a line")
+    classify.add_argument("--bundle", type=Path, metavar="FOLDER", help="model bundle instead of the shipped one")
+    classify.add_argument("--threshold", type=_share, metavar="SHARE", help="abstain below this probability, 0 to 1")
+
+    outbox = add("outbox", _outbox, "Show what waits for the centre's receipt.")
+    outbox.add_argument("--json", action="store_true", help="one JSON object a line")
+    outbox.add_argument("--all", action="store_true", help="also what has its receipt")
+    outbox.add_argument("--limit", type=_count, default=50, metavar="N", help="how many at most (50)")
+
+    add("check", _check, "Say in plain words what would stop the device from working; exit status 1 if something would.")
+
+    init = add("init", _init, "Write a device.toml, a site key and the folders for one device into FOLDER.", config=False)
+    init.add_argument("folder", type=Path, metavar="FOLDER")
+    init.add_argument("--device", required=True, metavar="NAME", help="name of this device: letters, digits, - and _")
+    init.add_argument("--facility", required=True, metavar="NAME", help="name of the clinic")
+    init.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL", help="where results go (%(default)s)")
+    return top
 
 
-def _as_process(command: F) -> F:
-    """Options of a long-running process; --parent is set by `cxr-edge run`, so that nothing survives its supervisor."""
-    return _with_config(click.option("--parent", type=int, default=None, hidden=True)(command))
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
-def _begin(name: str, config_path: Path, parent: int | None) -> Device:
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _complain(sentence: str) -> int:
+    sys.stderr.write(f"cxr-edge: {sentence}\n")
+    return 2
+
+
+def _begin(name: str, arguments: Arguments) -> Device:
     import logging
 
     from edge.config import load_config
     from edge.lifecycle import end_with
 
     logging.basicConfig(level=logging.INFO, format=f"cxr-{name}: %(message)s", stream=sys.stderr)
-    if parent is not None:
-        end_with(parent)
-    return load_config(config_path)
+    if arguments.parent is not None:
+        end_with(arguments.parent)
+    return load_config(arguments.config)
 
 
-@main.command()
-@_with_config
-def run(config_path: Path) -> None:
-    """Run the whole device: watch, infer and relay under one supervisor."""
+def _run(arguments: Arguments) -> None:
     import logging
 
     from edge.config import load_config
@@ -78,18 +136,15 @@ def run(config_path: Path) -> None:
     from edge.supervisor import Supervisor, own_command
 
     logging.basicConfig(level=logging.INFO, format="cxr-run: %(message)s", stream=sys.stderr)
-    device = load_config(config_path)
+    device = load_config(arguments.config)
     stop = Stop()
     with only_one(Path(device.state), "run"):
-        options = ("--config", str(config_path), "--parent", str(os.getpid()))
+        options = ("--config", str(arguments.config), "--parent", str(os.getpid()))
         Supervisor({name: own_command(name, *options) for name in ("watch", "infer", "relay")}).run(stop)
 
 
-@main.command()
-@_as_process
-def watch(config_path: Path, parent: int | None) -> None:
-    """Take finished files from the watched folder into the spool."""
-    device = _begin("watch", config_path, parent)
+def _watch(arguments: Arguments) -> None:
+    device = _begin("watch", arguments)
     from edge.lifecycle import Stop, only_one
     from edge.spool import Spool
     from edge.watch import FolderWatch, watch_forever
@@ -101,11 +156,8 @@ def watch(config_path: Path, parent: int | None) -> None:
         watch_forever(FolderWatch(device.watch, Spool(Path(device.state))), device.watch, stop)
 
 
-@main.command()
-@_as_process
-def infer(config_path: Path, parent: int | None) -> None:
-    """Turn each file of the spool into one committed outcome."""
-    device = _begin("infer", config_path, parent)
+def _infer(arguments: Arguments) -> None:
+    device = _begin("infer", arguments)
     from edge.decoder import Decoder
     from edge.lifecycle import Stop, only_one
 
@@ -113,12 +165,12 @@ def infer(config_path: Path, parent: int | None) -> None:
     with only_one(Path(device.state), "infer"):
         decoder = Decoder(device.decode)  # first, so that it starts on another core while the model is loaded here
         try:
-            _infer(device, decoder, stop)
+            _infer_with(device, decoder, stop)
         finally:
             decoder.close()
 
 
-def _infer(device: Device, decoder: Any, stop: Any) -> None:
+def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
     import apsw
 
     from edge.bundle import load_bundle
@@ -145,11 +197,8 @@ def _infer(device: Device, decoder: Any, stop: Any) -> None:
         outbox.close()
 
 
-@main.command()
-@_as_process
-def relay(config_path: Path, parent: int | None) -> None:
-    """Deliver outcomes to the centre and take its receipts."""
-    device = _begin("relay", config_path, parent)
+def _relay(arguments: Arguments) -> None:
+    device = _begin("relay", arguments)
     import logging
 
     import apsw
@@ -182,82 +231,58 @@ def relay(config_path: Path, parent: int | None) -> None:
             outbox.close()
 
 
-@main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
-@click.option("--bundle", type=click.Path(path_type=Path), default=None, help="model bundle instead of the shipped one")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=None, help="abstain below this probability")
-def classify(files: tuple[Path, ...], as_json: bool, bundle: Path | None, threshold: float | None) -> None:
-    """Read FILES once, from decoding to decision, without broker or outbox."""
+def _classify(arguments: Arguments) -> None:
     from edge.config import Decode
     from edge.decoder import Decoder
 
-    decoder = Decoder(Decode())
+    decoder = Decoder(Decode())  # first, so that it starts on another core while the model is loaded here
     try:
-        from edge.bundle import load_bundle
-        from edge.classify_files import classify_file, to_json, to_text
-        from edge.manifest import SHIPPED
+        from edge.classify_files import classify_files, to_json, to_text
 
-        loaded = load_bundle(bundle or SHIPPED)
-        failed = 0
-        for file in files:
-            reading = classify_file(file, decoder, loaded, threshold)
-            click.echo(to_json(reading) if as_json else to_text(reading))
-            failed += reading.status == "failed"
-        if not as_json:
+        failed = False
+        for reading in classify_files(arguments.files, decoder, arguments.bundle, arguments.threshold):
+            _say(to_json(reading) if arguments.json else to_text(reading))
+            sys.stdout.flush()
+            failed |= reading.status == "failed"
+        if not arguments.json:
             from edge.decide import AID
 
-            click.echo(AID)
+            _say(AID)
     finally:
         decoder.close()
-    if failed:
-        sys.exit(1)
+    sys.exit(int(failed))
 
 
-@main.command()
-@_with_config
-@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
-@click.option("--all", "everything", is_flag=True, help="also what has its receipt")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-def outbox(config_path: Path, as_json: bool, everything: bool, limit: int) -> None:
-    """Show what waits for the centre's receipt."""
+def _outbox(arguments: Arguments) -> None:
     from edge.config import load_config
     from edge.listing import listing_lines
     from edge.outbox import Outbox
 
-    device = load_config(config_path)
+    device = load_config(arguments.config)
     path = Path(device.state) / "outbox.db"
     if not path.exists():
         raise CxrError(f"There is no outbox at {path} yet; `cxr-edge run` makes it.")
-    for line in listing_lines(Outbox(path, device.device, read_only=True), limit, everything=everything, as_json=as_json):
-        click.echo(line)
+    outbox = Outbox(path, device.device, read_only=True)
+    for line in listing_lines(outbox, arguments.limit, everything=arguments.all, as_json=arguments.json):
+        _say(line)
 
 
-@main.command()
-@_with_config
-def check(config_path: Path) -> None:
-    """Say in plain words what would stop the device from working; exit status 1 if something would."""
+def _check(arguments: Arguments) -> None:
     from edge.check import check_device
     from edge.config import load_config
 
-    findings = list(check_device(load_config(config_path)))
+    findings = list(check_device(load_config(arguments.config)))
     for finding in findings:
         mark = "ok     " if finding.ok else "PROBLEM" if finding.fatal else "note   "
-        click.echo(f"{mark} {finding.subject}: {finding.text}")
-    sys.exit(any(not finding.ok and finding.fatal for finding in findings))
+        _say(f"{mark} {finding.subject}: {finding.text}")
+    sys.exit(int(any(not finding.ok and finding.fatal for finding in findings)))
 
 
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--device", required=True, help="name of this device: letters, digits, - and _")
-@click.option("--facility", required=True, help="name of the clinic")
-@click.option("--broker", default="mqtt://127.0.0.1:1883", show_default=True, help="where results go")
-def init(folder: Path, device: str, facility: str, broker: str) -> None:
-    """Write a device.toml, a site key and the folders for one device into FOLDER."""
+def _init(arguments: Arguments) -> None:
     from edge.setup_device import set_up
 
-    click.echo(set_up(folder, device, facility, broker))
+    _say(set_up(arguments.folder, arguments.device, arguments.facility, arguments.broker))
 
 
 if __name__ == "__main__":
-    main(prog_name="cxr-edge")
+    main()

@@ -53,7 +53,7 @@ class Decoder:
             Exception: what `work` raises; the child's answer is then thrown away.
         """
         path.stat()
-        request = Request(str(path), self._limits.max_file_mb * 1024 * 1024, self._limits.max_megapixels * 1_000_000)
+        request = Request(os.fsencode(path), self._limits.max_file_mb * 1024 * 1024, self._limits.max_megapixels * 1_000_000)
         frame = msgspec.msgpack.encode(request)
         frame = LENGTH.pack(len(frame)) + frame
         asked = self._ask(frame)

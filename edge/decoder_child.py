@@ -24,7 +24,8 @@ from edge.decode import Limits, decode_file
 from edge.decoder_protocol import Answer, NotReady, Ready, Request, read_frame, write_frame
 from edge.errors import ImageError, Refused
 from edge.headers import NO_HEADERS
-from edge.preprocess import preprocess
+from edge.names import printable
+from edge.preprocess import preprocess_image
 from edge.quality import check_quality
 
 _KEEP_MEMORY_S = 5.0
@@ -33,27 +34,27 @@ _KEEP_MEMORY_S = 5.0
 def answer(request: Request) -> Answer:
     """Decode, check and preprocess one file; every kind of bad input becomes a NotReady."""
     headers = NO_HEADERS
+    path = Path(os.fsdecode(request.path))
     try:
         started = time.perf_counter()
-        picture = decode_file(Path(request.path), Limits(request.max_bytes, request.max_pixels))
+        picture = decode_file(path, Limits(request.max_bytes, request.max_pixels))
         headers = picture.headers
         check_quality(picture)
         decoded = time.perf_counter()
-        pixels = preprocess(picture.image)
-        content = pixels.tobytes()
+        content = preprocess_image(picture.image).tobytes()
         width, height = picture.image.size
         # The network input and the size: the same film stored in another lossless way has the same digest.
         digest = hashlib.sha256(f"{width}x{height}:".encode() + content).hexdigest()
         finished = time.perf_counter()
         return Ready(content, digest, headers, (decoded - started) * 1e3, (finished - decoded) * 1e3)
     except ImageError as error:
-        return NotReady(isinstance(error, Refused), error.reason, _anonymous(error.detail, request), headers)
+        return NotReady(isinstance(error, Refused), error.reason, _anonymous(error.detail, path), headers)
     except MemoryError:
         return NotReady(False, "decoder_memory", "")
     except FileNotFoundError:
         raise
     except Exception as error:
-        return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", request), headers)
+        return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", path), headers)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, memory_mb: int, cpu_seconds: int) -> None:
@@ -83,9 +84,9 @@ def _next_request(requests: BinaryIO) -> bytes | None:
     return read_frame(requests)
 
 
-def _anonymous(detail: str, request: Request) -> str:
+def _anonymous(detail: str, path: Path) -> str:
     """A detail ends in the log, and a file name may name the patient."""
-    return detail.replace(request.path, "the file").replace(os.path.basename(request.path), "the file")[:200]
+    return printable(detail.replace(str(path), "the file").replace(path.name, "the file"))[:200]
 
 
 if __name__ == "__main__":

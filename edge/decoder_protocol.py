@@ -14,9 +14,9 @@ MAX_FRAME = 16 * 1024 * 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One file to read."""
+    """One file to read; `path` is bytes, because a file name need not be text."""
 
-    path: str
+    path: bytes
     max_bytes: int
     max_pixels: int
 

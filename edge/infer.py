@@ -21,6 +21,7 @@ from edge.bundle import Bundle
 from edge.decide import Decision, decide
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.lifecycle import Stop
+from edge.names import printable
 from edge.outbox import Entry, Outbox
 from edge.outcomes import OutcomeWriter, Picture
 from edge.spool import Intake, Spool
@@ -89,7 +90,7 @@ class Inference:
             kind=kind,
             payload=payload,
             pixel_hash=self._writer.pixel_hash(picture),
-            original_name=intake.original_name,
+            original_name=printable(intake.original_name),
             place=self._spool.place(intake, answered=answered).name,
         )
         seq, new = self._outbox.record(entry)

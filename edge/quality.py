@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+from bisect import bisect_left
+from itertools import accumulate
+
 from PIL import Image
 
 from edge.decode import Decoded
@@ -33,7 +35,7 @@ def check_quality(picture: Decoded) -> None:
         raise Refused("too_small", f"{width} x {height} pixels, the shorter side needs {INPUT_SIDE}")
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise Refused("odd_shape", f"{width} x {height} pixels")
-    counts = np.cumsum(picture.image.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST).histogram())
-    low, high = np.searchsorted(counts, (_SAMPLE**2 * 0.01, _SAMPLE**2 * 0.99))
+    counts = list(accumulate(picture.image.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST).histogram()))
+    low, high = (bisect_left(counts, _SAMPLE**2 * share) for share in (0.01, 0.99))
     if high - low < MIN_SPREAD:
         raise Refused("blank", f"grey values {low}..{high}")

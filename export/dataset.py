@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge.decode import decode_file
-from edge.preprocess import INPUT_SIDE, centre_square, preprocess
+from edge.preprocess import INPUT_SIDE, centre_square, preprocess_image
 
 CLASSES = ("normal", "pneumonia", "covid19")
 """In the order of the network's outputs. Other labels of the manifests are left out."""
@@ -78,7 +78,7 @@ def load_pixels(samples: Iterable[Sample]) -> Pixels:
     Raises:
         edge.errors.ImageError: if a file cannot be read.
     """
-    return np.stack([preprocess(decode_file(sample.file).image) for sample in samples])
+    return np.stack([np.asarray(preprocess_image(decode_file(sample.file).image)) for sample in samples])
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from edge.bundle import load_bundle
 from edge.outbox import Entry, Outbox
-from edge.preprocess import preprocess
+from edge.preprocess import preprocess_image
 from tests.benchmarks.figures import Figures, noisy_picture, pss_kib
 from tests.support.clinic import Device, make_device
 from tests.support.mosquitto import loopback_mosquitto
@@ -104,7 +104,7 @@ class _Bench:
         path.write_bytes(content)
         began = time.perf_counter()
         with Image.open(path) as image:
-            self._classifier.run(preprocess(image))
+            self._classifier.run(np.asarray(preprocess_image(image)))
         return whole, time.perf_counter() - began
 
     def commit_and_rename(self, repeats: int) -> float:

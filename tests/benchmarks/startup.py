@@ -20,7 +20,7 @@ import sys
 sys.argv = ["cxr-edge", "classify", "--json", sys.argv[1]]
 from edge.cli import main
 try:
-    main(standalone_mode=False)
+    main()
 except SystemExit:
     pass
 sys.stderr.write("TOOK %f" % (time.perf_counter() - began))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge.classify_files import classify_files, to_json
 from edge.config import Decode
 from edge.decoder import Decoder
 from edge.decoder_protocol import NotReady, Ready
@@ -53,6 +54,18 @@ def test_bad_input_has_a_reason_and_the_next_picture_is_read(decoder, tmp_path):
     with pytest.raises(FileNotFoundError):
         decoder.decode(tmp_path / "gone")
     assert isinstance(decoder.decode(tmp_path / "a.png"), Ready)
+
+
+def test_a_file_name_need_not_be_text(decoder, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff\xfe\n.png")
+    assert isinstance(decoder.decode(small_picture(odd, 1)), Ready)
+    odd.write_bytes(b"no image")
+    readings = list(classify_files([odd, tmp_path / "gone"], decoder, None, None))
+    assert [(reading.file.rpartition("/")[2], reading.status, reading.reasons) for reading in readings] == [
+        ("\\xff\\xfe\n.png", "failed", ["not_an_image"]),
+        ("gone", "failed", ["not_found"]),
+    ]
+    assert all(to_json(reading) for reading in readings)
 
 
 def test_one_that_hangs_is_stopped(decoder, tmp_path):

@@ -190,6 +190,12 @@ def trials(home, intake_id):
         return counted.begin(intake_id)
 
 
+def test_a_file_name_that_is_no_text_is_recorded_like_any_other(bench):
+    intake = bench.drop(os.fsdecode(b"\xff\xfe.png"), b"1", ready())
+    assert bench.inference.process(intake) == 1
+    assert bench.outbox.seq_of_files() == {"\\xff\\xfe.png": 1}
+
+
 def test_nothing_that_names_a_patient_leaves(bench):
     headers = Headers(
         sop_instance_uid="1.2.3",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.decode import decode_file
-from edge.preprocess import INPUT_SIDE, preprocess
+from edge.preprocess import INPUT_SIDE, preprocess_image
 from export.dataset import load_lungs, load_pixels, patients, read_dataset, targets
 
 
@@ -30,7 +30,7 @@ def test_pixels_are_what_the_device_would_see(data):
     samples = read_dataset(data, "darkcovid")[:2]
     pixels = load_pixels(samples)
     assert pixels.shape == (2, INPUT_SIDE, INPUT_SIDE)
-    assert np.array_equal(pixels[1], preprocess(decode_file(samples[1].file).image))
+    assert np.array_equal(pixels[1], preprocess_image(decode_file(samples[1].file).image))
 
 
 def test_lungs_need_a_mask(data):
