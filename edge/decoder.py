@@ -21,6 +21,8 @@ _ENDED_BY = {-signal.SIGXCPU: "decoder_timeout", -signal.SIGKILL: "decoder_memor
 
 T = TypeVar("T")
 
+_PIPE_BYTES = 1 << 16
+
 _DIED = frozenset({"decoder_crashed", "decoder_memory"})
 
 
@@ -94,7 +96,7 @@ class Decoder:
         try:
             if not asked:
                 raise EOFError
-            return self._answers.decode(self._read(frame_length(self._read(LENGTH.size, deadline)), deadline))
+            return self._answers.decode(self._read(deadline))
         except TimeoutError:
             self._replace(0)
             return NotReady(False, "decoder_timeout")
@@ -102,16 +104,17 @@ class Decoder:
             code = self._replace(1.0)  # so that its own exit status is seen, not that of our kill
             return NotReady(False, _ENDED_BY.get(code, "decoder_crashed"), f"exit status {code}")
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, deadline: float) -> memoryview:
+        """Return the content of one frame. There is never more than one in the pipe."""
         poll = select.poll()
         poll.register(self._child.answers, select.POLLIN)
-        parts = bytearray()
-        while len(parts) < count:
+        frame = bytearray()
+        while len(frame) < LENGTH.size or len(frame) < LENGTH.size + frame_length(frame[: LENGTH.size]):
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(left * 1e3):
                 raise TimeoutError
-            part = os.read(self._child.answers, count - len(parts))
+            part = os.read(self._child.answers, _PIPE_BYTES)
             if not part:
                 raise EOFError
-            parts += part
-        return bytes(parts)
+            frame += part
+        return memoryview(frame)[LENGTH.size :]

@@ -63,7 +63,7 @@ def read_frame(pipe: BinaryIO) -> bytes | None:
     return content if len(content) == length else None
 
 
-def frame_length(head: bytes) -> int:
+def frame_length(head: bytes | bytearray) -> int:
     """Return the length that four bytes announce. Raises ValueError beyond `MAX_FRAME`."""
     (length,) = LENGTH.unpack(head)
     if length > MAX_FRAME:

@@ -170,11 +170,12 @@ def infer_forever(inference: Inference, spool: Spool, trials: Trials, stop: Stop
         for intake in intakes:
             if stop.is_set():
                 return
-            if not intake.path.exists():
-                continue  # an event for what the scan has already settled
-            if trials.begin(intake.id) > MAX_TRIALS:
-                inference.give_up(intake)
-            else:
-                inference.process(intake)
+            outcome = inference.give_up if trials.begin(intake.id) > MAX_TRIALS else inference.process
+            try:
+                outcome(intake)
+            except FileNotFoundError:
+                if intake.path.exists():
+                    raise
+                # Else it was an event for what the scan has already settled.
         if due:
             spool.trim_done(keep_images)
