@@ -60,7 +60,7 @@ class DecoderProcess:
 
 
 def _fork(requests: int, answers: int, arguments: tuple[int, int]) -> int:
-    """Fork before anything large is loaded: the child loads numpy and Pillow while the parent loads the network."""
+    """Fork before anything large is loaded: the child loads Pillow while the parent loads numpy and the network."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
