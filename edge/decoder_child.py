@@ -53,6 +53,8 @@ def answer(request: Request) -> Answer:
         return NotReady(False, "decoder_memory", "")
     except FileNotFoundError:
         raise
+    except PermissionError:
+        return NotReady(False, "not_readable")
     except Exception as error:
         return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", path), headers)
 

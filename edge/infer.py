@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _RESCAN_S = 5.0
 MAX_TRIALS = 3
+_UNREAD = "unread"
+"""In the place of the digest of a file that cannot be read."""
 
 
 class Decodes(Protocol):
@@ -63,7 +65,7 @@ class Inference:
             OSError: if the disk fails (likewise).
         """
         started = time.perf_counter()
-        answer, digest = self._decoder.decode_while(intake.path, lambda: self._spool.make_durable(intake))
+        answer, digest = self._decoder.decode_while(intake.path, lambda: self._digest(intake))
         picture, quality = self._picture(intake, answer, digest)
         if isinstance(answer, NotReady):
             return self._commit_without_answer(intake, picture, answer)
@@ -73,9 +75,19 @@ class Inference:
 
     def give_up(self, intake: Intake) -> int:
         """Record that an intake has ended this process time and again; return the seq."""
-        digest = self._spool.make_durable(intake)
         answer = NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials")
+        try:
+            digest = self._digest(intake)
+        except OSError as error:  # a bad sector ends every trial, and must not hold up those behind it
+            digest, answer = _UNREAD, NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials: {error.strerror}")
         return self._commit_without_answer(intake, Picture(f"file:{digest}:{intake.id}"), answer)
+
+    def _digest(self, intake: Intake) -> str:
+        """Force the file to the disk; return its SHA-256."""
+        try:
+            return self._spool.make_durable(intake)
+        except PermissionError:
+            return _UNREAD  # it is moved aside with a reason; what this process may not read it cannot force either
 
     def _commit_without_answer(self, intake: Intake, picture: Picture, answer: NotReady) -> int:
         log.warning("no answer: %s %s", answer.reason, answer.detail)

@@ -1,5 +1,6 @@
 """Every intake ends in exactly one outcome, wherever the process stops in between."""
 
+import errno
 import json
 import os
 from contextlib import closing
@@ -182,6 +183,31 @@ def test_an_intake_that_ends_the_process_each_time_is_given_up(bench, tmp_path):
     assert [path.read_bytes() for path in bench.spool.aside.iterdir()] == [b"1"]
     assert trials(tmp_path, "another") == 1
     assert trials(tmp_path, intake.id) == 1
+
+
+def test_one_that_cannot_be_read_to_its_end_is_given_up_all_the_same(bench, monkeypatch):
+    def bad_sector(intake):
+        raise OSError(errno.EIO, "Input/output error")
+
+    first, second = bench.drop("a.png", b"1", ready()), bench.drop("b.png", b"2", ready(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.spool, "make_durable", bad_sector)
+        with pytest.raises(OSError, match="Input/output"):
+            bench.inference.process(first)  # the disk may recover; the supervisor tries again
+        assert bench.inference.give_up(first) == 1
+    assert bench.inference.process(second) == 2
+    assert [path.read_bytes() for path in bench.spool.aside.iterdir()] == [b"1"]
+
+
+def test_one_that_may_not_be_read_is_set_aside_with_a_reason(bench, monkeypatch):
+    def forbidden(intake):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    intake = bench.drop("a.png", b"1", NotReady(False, "not_readable"))
+    monkeypatch.setattr(bench.spool, "make_durable", forbidden)
+    assert bench.inference.process(intake) == 1
+    assert bench.outcomes()[0].reasons == ["not_readable"]
+    assert bench.spool.pending() == []
 
 
 def trials(home, intake_id):
