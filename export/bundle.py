@@ -28,7 +28,7 @@ def write_bundle(folder: Path, graph: bytes, report: dict[str, Any], *, temperat
 
     Args:
         folder: where to write.
-        graph: int8 TFLite file with the outputs of `export.network.build`.
+        graph: int8 TFLite file with the outputs of `export.networks.ours.build`.
         report: of `export.chest.make_chest`; the manifest's metrics and the card are written from it.
         temperature: from validation patients.
         threshold: from validation patients.

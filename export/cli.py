@@ -11,6 +11,7 @@ from PIL import Image
 
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
+from export.dataset import CLASSES
 from export.phantom import phantom, random_opacities
 
 VERSION = "0.1.0"
@@ -57,6 +58,36 @@ def pages(bundle: Path, page: Path) -> None:
     report = msgspec.json.decode((bundle / REPORT_NAME).read_bytes())
     (bundle / CARD_NAME).write_text(model_card(report), encoding="utf-8")
     page.write_text(reference_page(report), encoding="utf-8")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
+def networks(as_json: bool) -> None:
+    """List the networks that can be trained: source, input, parameters, multiply-adds of one picture."""
+    from export.legacy_keras import keras
+    from export.networks.catalog import CATALOG, multiply_adds
+
+    if not as_json:
+        click.echo(f"{'name':<20} {'source':<28} {'input':<12} {'parameters':>12} {'GMAC':>8}  starts from ImageNet weights of")
+    for network in CATALOG:
+        keras.backend.clear_session()
+        model = network.build(len(CLASSES))
+        row = {
+            "name": network.name,
+            "source": network.source,
+            "input": f"{network.side}x{network.side}x{network.channels}",
+            "parameters": int(model.count_params()),
+            "multiply_adds": multiply_adds(model),
+            "backbones": list(network.backbones),
+        }
+        if as_json:
+            click.echo(msgspec.json.encode(row))
+        else:
+            backbones = ", ".join(network.backbones) or "-"
+            click.echo(
+                f"{network.name:<20} {network.source:<28} {row['input']:<12} {row['parameters']:>12,} "
+                f"{multiply_adds(model) / 1e9:>8.3f}  {backbones}"
+            )
 
 
 @main.command("phantom")

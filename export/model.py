@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edge.classify import Classifier
 from export.calibrate import fit_biases, fit_temperature, fit_threshold
 from export.dataset import CLASSES, Pixels, Sample, targets
-from export.network import lean_against
+from export.networks.ours import lean_against
 from export.prune import prune, sparsity
 from export.quantize import fixed_size, quantize
 from export.splits import Indexes, Split

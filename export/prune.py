@@ -14,7 +14,7 @@ from export.train import Recipe, TrainingSet, fit
 
 
 def prune(model: Any, data: TrainingSet, recipe: Recipe, rng: np.random.Generator) -> None:
-    """Prune `model` (of `export.network.build`) in place to `recipe.sparsity`, over `recipe.prune` epochs.
+    """Prune `model` (of `export.networks.ours.build`) in place to `recipe.sparsity`, over `recipe.prune` epochs.
 
     The share of zeros grows by a cubic polynomial (Zhu and Gupta 2017, "To prune, or not to prune").
     """

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from export.augment import Strength, augment
 from export.legacy_keras import keras
-from export.network import Plan, build
+from export.networks.ours import Plan, build
 
 _SETTLING_BATCH = 32
 _SETTLING_MOMENTUM = 0.95
@@ -63,7 +63,7 @@ class TrainingSet:
 
 
 def train(data: TrainingSet, recipe: Recipe, phases: tuple[Phase, ...], start: Any = None) -> Any:
-    """Return the trained network for any input size (see `export.network.build`), without pruning.
+    """Return the trained network for any input size (see `export.networks.ours.build`), without pruning.
 
     Args:
         data: what it learns from.
@@ -126,7 +126,7 @@ def settle_statistics(model: Any, pixels: npt.NDArray[np.uint8], rng: np.random.
     Those of the training are of mixed and distorted pictures, which the network will not meet again.
 
     Args:
-        model: of `export.network.build`.
+        model: of `export.networks.ours.build`.
         pixels: shape (n, side, side), uint8.
         rng: the order of the pictures.
         passes: how often all are shown.

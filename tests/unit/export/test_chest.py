@@ -17,7 +17,7 @@ from export.card import headline, model_card, reference_page
 from export.chest import SPLIT_SEED, make_chest
 from export.dataset import load_pixels, read_dataset
 from export.model import training_set
-from export.network import Plan
+from export.networks.ours import Plan
 from export.phantom import phantom
 from export.splits import patient_folds
 from export.train import Phase, Recipe, train

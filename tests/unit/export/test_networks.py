@@ -7,8 +7,8 @@ from edge.classify import Classifier
 from edge.preprocess import INPUT_SIDE, preprocess
 from export.legacy_keras import keras
 from export.model import float_logits, int8_logits
-from export.network import Plan, build, lean_against
-from export.p3_network import PARAMETERS, build_p3
+from export.networks.ours import Plan, build, lean_against
+from export.networks.p3 import PARAMETERS, build_p3
 from export.phantom import phantom
 from export.prune import prunable
 from export.quantize import INPUT_SCALE, INPUT_ZERO_POINT, input_quantization, quantize

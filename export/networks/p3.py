@@ -18,13 +18,13 @@ _DROPOUT = 0.25
 """The publication names dropout and not its rate."""
 
 
-def build_p3(classes: int = 3) -> Any:
+def build_p3(classes: int = 3, side: int = SIDE) -> Any:
     """Return the untrained network, a Keras model.
 
-    Input: (n, 200, 200, 3), float32, RGB / 255. Output: (n, classes), probabilities (the publication ends in a softmax).
+    Input: (n, side, side, 3), float32, RGB / 255. Output: (n, classes), logits: the published softmax is part of the loss here.
     Convolution, ReLU and only then batch normalization, as published.
     """
-    model = keras.Sequential([keras.Input((SIDE, SIDE, 3))], name="p3")
+    model = keras.Sequential([keras.Input((side, side, 3))], name="p3")
     for filters in _FILTERS:
         model.add(layers.Conv2D(filters, 3, activation="relu"))
         model.add(layers.BatchNormalization())
@@ -34,5 +34,5 @@ def build_p3(classes: int = 3) -> Any:
     model.add(layers.Dense(512, activation="relu"))
     model.add(layers.BatchNormalization())
     model.add(layers.Dropout(_DROPOUT))
-    model.add(layers.Dense(classes, activation="softmax"))
+    model.add(layers.Dense(classes))
     return model
