@@ -27,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Ends with SystemExit: 0, 1 (the answer is no), 2 (an error that a person can act on)."""
     # No linear algebra is done here; its idle threads would cost memory, and make fork unsafe.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    chosen = parser().parse_args(arguments)
+    reader = parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        reader.print_help()
+        sys.exit(2)
+    chosen = reader.parse_args(given)
     try:
         chosen.command(chosen)
     except CxrError as error:

@@ -55,6 +55,8 @@ def answer(request: Request) -> Answer:
         raise
     except PermissionError:
         return NotReady(False, "not_readable")
+    except IsADirectoryError:
+        return NotReady(False, "not_an_image", "a folder")
     except Exception as error:
         return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", path), headers)
 

@@ -60,10 +60,11 @@ def test_a_file_name_need_not_be_text(decoder, tmp_path):
     odd = tmp_path / os.fsdecode(b"\xff\xfe\n.png")
     assert isinstance(decoder.decode(small_picture(odd, 1)), Ready)
     odd.write_bytes(b"no image")
-    readings = list(classify_files([odd, tmp_path / "gone"], decoder, None, None))
+    readings = list(classify_files([odd, tmp_path / "gone", tmp_path], decoder, None, None))
     assert [(reading.file.rpartition("/")[2], reading.status, reading.reasons) for reading in readings] == [
         ("\\xff\\xfe\n.png", "failed", ["not_an_image"]),
         ("gone", "failed", ["not_found"]),
+        (tmp_path.name, "failed", ["not_an_image"]),
     ]
     assert all(to_json(reading) for reading in readings)
 
