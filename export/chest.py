@@ -15,10 +15,10 @@ from edge.decode import decode_file
 from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 from export import evaluate as ev
 from export.baseline import linear_scores, shape_only_inputs
-from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, patients, read_dataset, targets
+from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, patients, read_dataset, require_classes, targets
 from export.metrics import auc, confusion, macro_recall
 from export.model import Finished, finish, float_logits, int8_logits, training_set
-from export.splits import Split, patient_folds
+from export.splits import Split, patient_folds, require_patients
 from export.train import Recipe, train
 
 FOLDS = 5
@@ -64,6 +64,8 @@ def make_chest(data: Path, recipe: Recipe, *, seed: int, say: Say, folds: int = 
     """
     began = time.monotonic()
     samples = [sample for name in TRAINED_ON for sample in read_dataset(data, name)]
+    require_classes(samples, CLASSES)
+    require_patients(samples, folds)
     pixels = load_pixels(samples)
     splits = patient_folds(samples, folds=folds, seed=SPLIT_SEED)
     say(f"{len(samples)} pictures of {len(set(patients(samples)))} patients")

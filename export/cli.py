@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ from PIL import Image
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
 from export.dataset import CLASSES
+from export.errors import ExportError, ReportError
 from export.phantom import phantom, random_opacities
 
 VERSION = "0.1.0"
@@ -20,7 +22,21 @@ _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group()
+class _Sentences(click.Group):
+    """Turns the errors that a person can act on into one sentence and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ExportError as error:
+            click.echo(f"cxr-export: {error}", err=True)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"cxr-export: the system says: {error.strerror or error}{where}", err=True)
+        return ctx.exit(2)
+
+
+@click.group(cls=_Sentences)
 def main() -> None:
     """Make and describe model bundles for cxr-edge."""
 
@@ -55,7 +71,7 @@ def chest(data: Path, out: Path, page: Path | None, seed: int, hurry: int) -> No
 @click.option("--page", type=_file, required=True, help="Reference page to write, such as docs/reference/network.md.")
 def pages(bundle: Path, page: Path) -> None:
     """Write the model card and the reference page again from a bundle's report."""
-    report = msgspec.json.decode((bundle / REPORT_NAME).read_bytes())
+    report = _report(bundle)
     (bundle / CARD_NAME).write_text(model_card(report), encoding="utf-8")
     page.write_text(reference_page(report), encoding="utf-8")
 
@@ -88,6 +104,21 @@ def networks(as_json: bool) -> None:
                 f"{network.name:<20} {network.source:<28} {row['input']:<12} {row['parameters']:>12,} "
                 f"{multiply_adds(model) / 1e9:>8.3f}  {backbones}"
             )
+
+
+def _report(bundle: Path) -> dict[str, Any]:
+    path = bundle / REPORT_NAME
+    try:
+        report: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read ({error.strerror}). `cxr-export chest` writes it into a bundle.") from None
+    except msgspec.DecodeError as error:
+        raise ReportError(f"{path} is damaged: {error}. Take the bundle again from where it was made.") from None
+    if report.get("classes") != list(CLASSES):
+        raise ReportError(
+            f"{path} is of a model with the classes {report.get('classes')}; the pages are written for {list(CLASSES)}."
+        )
+    return report
 
 
 @main.command("phantom")

@@ -13,13 +13,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge.decode import decode_file
+from edge.errors import ImageError
 from edge.preprocess import INPUT_SIDE, centre_square, preprocess_image
+from export.errors import DataError
 
 CLASSES = ("normal", "pneumonia", "covid19")
 """In the order of the network's outputs. Other labels of the manifests are left out."""
 
 Pixels = npt.NDArray[np.uint8]
 """Shape (n, INPUT_SIDE, INPUT_SIDE), network inputs."""
+
+
+COLUMNS = ("file", "label", "patient", "source", "lung_mask")
+"""Of a manifest; others may stand beside them."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,14 @@ def read_dataset(data: Path, name: str) -> list[Sample]:
     """Return the samples of one data set that have a label of CLASSES, in the order of the manifest; byte-identical files once.
 
     Raises:
-        FileNotFoundError: if there is no such data set.
-        KeyError: if the manifest lacks a column.
+        DataError: if there is no such data set, its manifest lacks a column, or files that it names are not there.
     """
     folder = data / name
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] in CLASSES]
+    rows = [row for row in _manifest(folder / "manifest.csv") if row["label"] in CLASSES]
+    named = [row[column] for row in rows for column in ("file", "lung_mask") if row[column]]
+    missing = [file for file in named if not (folder / file).is_file()]
+    if missing:
+        raise DataError(f"{name}/manifest.csv names {_some(missing)} that are not there. Copy the set whole, or remove their rows.")
     samples = [
         Sample(
             file=folder / row["file"],
@@ -72,13 +80,34 @@ def read_dataset(data: Path, name: str) -> list[Sample]:
     return _without_twins(samples)
 
 
+def require_classes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    """Return if there is a picture of every class.
+
+    Raises:
+        DataError: naming those of which there is none.
+    """
+    empty = [name for name in classes if not any(sample.label == name for sample in samples)]
+    if empty:
+        raise DataError(f"There is no picture of {' and none of '.join(empty)} among {len(samples)}. Check the manifests' labels.")
+
+
 def load_pixels(samples: Iterable[Sample]) -> Pixels:
     """Decode and preprocess; shape (n, INPUT_SIDE, INPUT_SIDE), uint8.
 
     Raises:
-        edge.errors.ImageError: if a file cannot be read.
+        DataError: if files cannot be read; all are tried first, so that one run names them all.
     """
-    return np.stack([np.asarray(preprocess_image(decode_file(sample.file).image)) for sample in samples])
+    pictures, broken = [], []
+    for sample in samples:
+        try:
+            pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image)))
+        except ImageError as error:
+            broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
+    if broken:
+        raise DataError(f"Of the labelled pictures {_some(broken)} cannot be read. Copy them again, or remove their rows.")
+    if not pictures:
+        raise DataError("There are no labelled pictures to load.")
+    return np.stack(pictures)
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:
@@ -98,6 +127,27 @@ def targets(samples: Sequence[Sample]) -> npt.NDArray[np.int64]:
 def patients(samples: Sequence[Sample]) -> npt.NDArray[np.str_]:
     """Return patient codes; shape (n,)."""
     return np.array([sample.patient for sample in samples], dtype=np.str_)
+
+
+def _manifest(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, restval="")
+            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if lacking:
+                raise DataError(f"{path} lacks the column {', '.join(lacking)}. Its first line has to name {', '.join(COLUMNS)}.")
+            rows = list(reader)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). Each data set is a folder with a manifest.csv.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a table of comma-separated UTF-8 text: {error}.") from None
+    return rows
+
+
+def _some(names: Sequence[str], shown: int = 3) -> str:
+    """Return "a, b and 7 more (9 files)"."""
+    rest = len(names) - shown
+    return f"{', '.join(names[:shown])}{f' and {rest} more' if rest > 0 else ''} ({len(names)} files)"
 
 
 def _lungs(sample: Sample) -> npt.NDArray[np.bool_]:

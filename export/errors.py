@@ -1,6 +1,8 @@
 """The errors of export, as one small tree.
 
 ExportError              anything that a person can act on; the text says what happened and what to do
+|-- DataError            labelled pictures are missing, unreadable, or too few to learn from and to test on
+|-- ReportError          a bundle's report is missing or of another kind of model
 `-- WeightsError         a file of weights is missing or belongs to another network
 """
 
@@ -9,6 +11,14 @@ from __future__ import annotations
 
 class ExportError(Exception):
     """Anything that a person can act on."""
+
+
+class DataError(ExportError):
+    """The labelled pictures cannot be used."""
+
+
+class ReportError(ExportError):
+    """A bundle's report cannot be used."""
 
 
 class WeightsError(ExportError):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.dataset import Sample
+from export.errors import DataError
 
 Indexes = npt.NDArray[np.int64]
 
@@ -40,6 +41,22 @@ def patient_folds(samples: Sequence[Sample], *, folds: int, seed: int, validatio
         inner = _deal([samples[int(i)] for i in rest], max(round(1 / validation), 2), np.random.default_rng((seed, fold)))
         splits.append(Split(train=rest[inner != 0], validation=rest[inner == 0], test=np.flatnonzero(fold_of == fold)))
     return splits
+
+
+def require_patients(samples: Sequence[Sample], folds: int) -> None:
+    """Return if every class has a patient for each test part and one more, for training beside it.
+
+    Raises:
+        DataError: naming the class that has too few.
+    """
+    for label in dict.fromkeys(sample.label for sample in samples):
+        count = len({sample.patient for sample in samples if sample.label == label})
+        if count <= folds:
+            people = "patient" if count == 1 else "patients"
+            raise DataError(
+                f"The class {label} has pictures of {count} {people}; {folds} folds by patient need at least {folds + 1}. "
+                "Add patients, or ask for fewer folds."
+            )
 
 
 def _deal(samples: Sequence[Sample], hands: int, rng: np.random.Generator) -> Indexes:

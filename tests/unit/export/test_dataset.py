@@ -7,7 +7,8 @@ import pytest
 
 from edge.decode import decode_file
 from edge.preprocess import INPUT_SIDE, preprocess_image
-from export.dataset import load_lungs, load_pixels, patients, read_dataset, targets
+from export.dataset import load_lungs, load_pixels, patients, read_dataset, require_classes, targets
+from export.errors import DataError
 
 
 def test_labels_outside_the_classes_are_left_out(data):
@@ -31,6 +32,54 @@ def test_pixels_are_what_the_device_would_see(data):
     pixels = load_pixels(samples)
     assert pixels.shape == (2, INPUT_SIDE, INPUT_SIDE)
     assert np.array_equal(pixels[1], preprocess_image(decode_file(samples[1].file).image))
+
+
+@pytest.fixture
+def spoilt(data, tmp_path):
+    """A copy of one set that a test may spoil."""
+    shutil.copytree(data / "darkcovid", tmp_path / "darkcovid")
+    return tmp_path
+
+
+def test_files_that_are_not_there_are_named(spoilt):
+    for number in range(5):
+        (spoilt / f"darkcovid/images/{number:03}.png").unlink()
+    with pytest.raises(DataError, match=r"images/000.png, images/001.png, images/002.png and 2 more \(5 files\) that are not"):
+        read_dataset(spoilt, "darkcovid")
+
+
+def test_pictures_that_cannot_be_read_are_all_named(spoilt):
+    (spoilt / "darkcovid/images/001.png").write_bytes(b"no picture")
+    whole = (spoilt / "darkcovid/images/003.png").read_bytes()
+    (spoilt / "darkcovid/images/003.png").write_bytes(whole[: len(whole) // 2])
+    samples = read_dataset(spoilt, "darkcovid")
+    with pytest.raises(DataError, match=r"001.png \(not_an_image\), darkcovid/003.png \(\w+\) \(2 files\) cannot be read"):
+        load_pixels(samples)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"file,label,source\n", "lacks the column patient, lung_mask"),
+        (b"", "lacks the column file, label, patient, source, lung_mask"),
+        (b"\xff\xfe\x00", "is not a table of comma-separated UTF-8 text"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_manifest_that_is_none(spoilt, content, sentence):
+    manifest = spoilt / "darkcovid/manifest.csv"
+    manifest.unlink()
+    if content is not None:
+        manifest.write_bytes(content)
+    with pytest.raises(DataError, match=sentence):
+        read_dataset(spoilt, "darkcovid")
+
+
+def test_a_class_without_a_picture_is_named(data):
+    samples = [sample for sample in read_dataset(data, "darkcovid") if sample.label == "normal"]
+    with pytest.raises(DataError, match="no picture of pneumonia and none of covid19 among 20"):
+        require_classes(samples, ("normal", "pneumonia", "covid19"))
+    require_classes(samples, ("normal",))
 
 
 def test_lungs_need_a_mask(data):

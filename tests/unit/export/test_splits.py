@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.dataset import CLASSES, Sample, read_dataset
-from export.splits import patient_folds
+from export.errors import DataError
+from export.splits import patient_folds, require_patients
 
 SAMPLES = st.lists(
     st.builds(
@@ -46,3 +48,15 @@ def test_folds_are_alike_and_the_seed_decides(data):
     again, other = patient_folds(samples, folds=5, seed=1), patient_folds(samples, folds=5, seed=2)
     assert all(np.array_equal(a.test, b.test) for a, b in zip(first, again, strict=True))
     assert any(not np.array_equal(a.test, b.test) for a, b in zip(first, other, strict=True))
+
+
+def test_a_class_of_one_patient_is_named():
+    def sample(label, patient):
+        return Sample(Path("x"), label, patient, "nih", "darkcovid")
+
+    few = [*(sample("normal", f"n{i}") for i in range(9)), sample("covid19", "c1"), sample("covid19", "c1")]
+    with pytest.raises(DataError, match="The class covid19 has pictures of 1 patient; 5 folds by patient need at least 6"):
+        require_patients(few, 5)
+    require_patients(few[:9], 8)
+    with pytest.raises(DataError, match="normal has pictures of 9 patients"):
+        require_patients(few[:9], 9)
