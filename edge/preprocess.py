@@ -33,14 +33,15 @@ def centre_square(height: int, width: int) -> tuple[int, int, int, int]:
     return left, upper, left + side, upper + side
 
 
-def preprocess_image(image: Image.Image) -> Image.Image:
+def preprocess_image(image: Image.Image, side: int = INPUT_SIDE) -> Image.Image:
     """Return the network's input for one picture, without numpy: the decoding process then needs a third of the memory.
 
     Args:
         image: mode L, 0 = black, 255 = white, bone white, at least 1 x 1 pixels.
+        side: pixels on a side of the result; another than INPUT_SIDE is for networks that are compared and not shipped.
 
     Returns:
-        Mode L, INPUT_SIDE x INPUT_SIDE.
+        Mode L, side x side.
 
     Raises:
         ValueError: if the image is of another mode or empty.
@@ -48,7 +49,7 @@ def preprocess_image(image: Image.Image) -> Image.Image:
     if image.mode != "L" or 0 in image.size:
         raise ValueError(f"a picture is of mode L and not empty; this one is {image.mode}, {image.width} x {image.height}")
     box = centre_square(image.height, image.width)
-    small = image.resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BOX, box=box)
+    small = image.resize((side, side), Image.Resampling.BOX, box=box)
     return small.point(_spread(small.histogram()))
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
-from export.dataset import CLASSES
-from export.errors import ExportError, ReportError
+from export.dataset import CLASSES, load_pixels, read_dataset, some_of_each, targets
+from export.errors import ExportError, ReportError, WeightsError
 from export.phantom import phantom, random_opacities
 
 VERSION = "0.1.0"
@@ -74,6 +74,43 @@ def pages(bundle: Path, page: Path) -> None:
     report = _report(bundle)
     (bundle / CARD_NAME).write_text(model_card(report), encoding="utf-8")
     page.write_text(reference_page(report), encoding="utf-8")
+
+
+@main.command("try")
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.option("--data", type=_folder, required=True, help="Folder of the labelled X-rays.")
+@click.option("--set", "dataset", default="darkcovid", show_default=True, help="Which of its data sets.")
+@click.option("--pictures", type=click.IntRange(8), default=48, show_default=True, help="How many pictures, of all classes alike.")
+@click.option("--steps", type=click.IntRange(1), default=12, show_default=True, help="Of training, eight pictures each.")
+@click.option("--side", type=click.IntRange(32), default=None, help="Pixels on a side instead of the publication's.")
+@click.option("--weights", multiple=True, metavar="BACKBONE=FILE", help="Start a backbone from weights; several times if need be.")
+def try_command(
+    names: tuple[str, ...], data: Path, dataset: str, pictures: int, steps: int, side: int | None, weights: tuple[str, ...]
+) -> None:
+    """Build each NETWORK, train it for some steps, convert it to int8 and compare; one JSON object a line."""
+    from export.networks.catalog import find
+    from export.trial import try_network
+
+    chosen = [find(name) for name in names]
+    files = dict(_named_file(text) for text in weights)
+    for backbone in files:
+        if not any(backbone in network.backbones for network in chosen):
+            raise WeightsError(f"None of the chosen networks has a backbone {backbone}. `cxr-export networks` lists them.")
+    samples = some_of_each(read_dataset(data, dataset), pictures, seed=1)
+    for network in chosen:
+        mine = {name: file for name, file in files.items() if name in network.backbones}
+        for backbone in set(network.backbones) - set(mine):
+            click.echo(f"{network.name}: {backbone} starts from random weights; --weights {backbone}=FILE gives others.", err=True)
+        pixels = load_pixels(samples, side or network.side)
+        trial = try_network(network, pixels, targets(samples), classes=len(CLASSES), steps=steps, weights=mine)
+        click.echo(msgspec.json.encode(trial))
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, sign, file = text.partition("=")
+    if not (name and sign and file):
+        raise click.BadParameter(f"{text!r} is not BACKBONE=FILE", param_hint="--weights")
+    return name, Path(file)
 
 
 @main.command()

@@ -91,8 +91,19 @@ def require_classes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
         raise DataError(f"There is no picture of {' and none of '.join(empty)} among {len(samples)}. Check the manifests' labels.")
 
 
-def load_pixels(samples: Iterable[Sample]) -> Pixels:
-    """Decode and preprocess; shape (n, INPUT_SIDE, INPUT_SIDE), uint8.
+def some_of_each(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """Return about `count` samples, of every class as many, chosen at random and in random order."""
+    rng = np.random.default_rng(seed)
+    names = sorted({sample.label for sample in samples})
+    chosen: list[Sample] = []
+    for name in names:
+        mine = [sample for sample in samples if sample.label == name]
+        chosen += [mine[int(i)] for i in rng.permutation(len(mine))[: -(-count // len(names))]]
+    return [chosen[int(i)] for i in rng.permutation(len(chosen))]
+
+
+def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> Pixels:
+    """Decode and preprocess; shape (n, side, side), uint8.
 
     Raises:
         DataError: if files cannot be read; all are tried first, so that one run names them all.
@@ -100,7 +111,7 @@ def load_pixels(samples: Iterable[Sample]) -> Pixels:
     pictures, broken = [], []
     for sample in samples:
         try:
-            pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image)))
+            pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image, side)))
         except ImageError as error:
             broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
     if broken:

@@ -55,3 +55,18 @@ def test_a_bundle_whose_report_is_none(tmp_path, content, part):
     card = (tmp_path / "bundle/MODEL_CARD.md").read_bytes()
     assert part in said("pages", "--bundle", tmp_path / "bundle", "--page", tmp_path / "page.md")
     assert (tmp_path / "bundle/MODEL_CARD.md").read_bytes() == card
+
+
+def test_a_network_is_tried_on_labelled_pictures(data):
+    arguments = ["try", "p3", "--data", str(data), "--pictures", "9", "--steps", "2", "--side", "96"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    trial = json.loads(result.stdout)
+    assert trial["name"] == "p3"
+    assert trial["steps"] == 2
+    assert trial["pictures"] == 9
+
+
+def test_weights_for_what_no_network_has_are_refused(data):
+    assert "None of the chosen networks has a backbone VGG19" in said("try", "p3", "--data", data, "--weights", "VGG19=x.h5")
+    assert "There is no network 'p9'" in said("try", "p9", "--data", data)
