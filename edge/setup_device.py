@@ -24,6 +24,13 @@ folder = "inbox"           # X-rays are put here
 url = {broker}
 """
 
+_WRONG = {
+    ".device": "The name of a device has letters (a to z), digits, - and _, begins with a letter or digit, and is at most 64 long.",
+    ".facility": "The name of a clinic has letters (a to z), digits, spaces, dots, - and _, is at most 64 long.",
+    ".relay.url": "A broker is mqtt://HOST:PORT or, encrypted, mqtts://HOST:PORT.",
+}
+"""Where a value is wrong -> what it should be."""
+
 
 def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
     """Write device.toml, site.key, inbox/ and state/ into `folder`; return what a person should read.
@@ -44,9 +51,7 @@ def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
             Device,
         )
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"{error}. A device name has letters, digits, - and _; a broker is mqtt://HOST:PORT or mqtts://HOST:PORT."
-        ) from None
+        raise ConfigError(_WRONG.get(str(error).rpartition("`$")[2].rstrip("`"), str(error))) from None
     target = folder / "device.toml"
     if target.exists():
         raise ConfigError(f"{target} is already there. Edit it, or choose another folder.")

@@ -66,8 +66,13 @@ def test_a_missing_file_is_named(tmp_path):
 def test_init_overwrites_nothing_and_refuses_a_name_that_no_topic_can_hold(config, tmp_path):
     with pytest.raises(ConfigError, match="already there"):
         set_up(tmp_path, "clinic-1", "Clinic", "mqtt://127.0.0.1:1")
-    with pytest.raises(ConfigError, match="letters, digits"):
+    with pytest.raises(ConfigError, match=r"letters \(a to z\), digits, - and _"):
         set_up(tmp_path / "other", "clinic/1", "Clinic", "mqtt://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="The name of a clinic has letters"):
+        set_up(tmp_path / "other", "clinic-1", "", "mqtt://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="A broker is mqtt://HOST:PORT"):
+        set_up(tmp_path / "other", "clinic-1", "Clinic", "http://127.0.0.1:1")
+    assert not (tmp_path / "other").exists()
     with pytest.raises(FileExistsError):
         make_site_key(tmp_path / "site.key")
 
