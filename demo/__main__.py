@@ -32,6 +32,9 @@ def main() -> int:
     if images and not Path(images).is_dir():
         print(f"IMAGES={images} is no folder. Name a folder with X-rays (DICOM, PNG, JPEG, TIFF).", file=sys.stderr)
         return 2
+    if images and next(iter(pictures_of(Path(images))), None) is None:
+        print(f"There is no file in IMAGES={images}. Put X-rays (DICOM, PNG, JPEG, TIFF) there.", file=sys.stderr)
+        return 2
     # SIGINT too: a program started in the background inherits it ignored, and would then not end when asked to.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -80,7 +83,7 @@ def _start(home: Path, processes: Processes) -> tuple[Account, Path]:
     processes.start("device", "edge.cli", "run", "--config", str(config))
     if not wait_for_port(web, 30):
         raise _Failed(processes.ended() or "the dashboard does not answer")
-    print(f"Dashboard: http://127.0.0.1:{web}/\n{AID}\n", flush=True)
+    print(f"Dashboard: http://127.0.0.1:{web}/ (until this ends; Ctrl-C ends it, and its results go with it)\n{AID}\n", flush=True)
     return Account(Reader(parse_url(database)), home / "state", DEVICE), home / "inbox"
 
 

@@ -84,7 +84,9 @@ def to_json(reading: Reading) -> str:
 
 def to_text(reading: Reading) -> str:
     """Return one line for a person."""
+    # A name may hold a new line or a command to the terminal.
+    file = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in reading.file)
     if reading.status != "ok":
-        return f"{reading.file}: {reading.status} - {' '.join(advice(reason) for reason in reading.reasons)}"
+        return f"{file}: {reading.status} - {' '.join(advice(reason) for reason in reading.reasons)}"
     chances = ", ".join(f"{name} {value:.0%}" for name, value in reading.probabilities.items())
-    return f"{reading.file}: {NOT_SURE if reading.abstained else reading.label} ({chances})"
+    return f"{file}: {NOT_SURE if reading.abstained else reading.label} ({chances})"

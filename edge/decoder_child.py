@@ -56,7 +56,7 @@ def answer(request: Request) -> Answer:
     except PermissionError:
         return NotReady(False, "not_readable")
     except IsADirectoryError:
-        return NotReady(False, "not_an_image", "a folder")
+        return NotReady(False, "folder")
     except Exception as error:
         return NotReady(False, "damaged", _anonymous(f"{type(error).__name__}: {error}", path), headers)
 

@@ -28,6 +28,10 @@ class _Sentences(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            click.echo(
+                f"cxr-export: {error.name} is not installed. Run: pip install 'cxr-edge[export]' (or `make test`).", err=True
+            )
         except ExportError as error:
             click.echo(f"cxr-export: {error}", err=True)
         except OSError as error:

@@ -4,6 +4,7 @@ REASONS: dict[str, str] = {
     "not_found": "There is no such file, or it may not be read.",
     "not_readable": "This device's service may not read the file. Give it the right to read what is put into the watched folder.",
     "empty_file": "The file is empty. Export the picture again.",
+    "folder": "This is a folder. Name the files in it.",
     "not_an_image": "This is no picture in a known format. Send DICOM, PNG, JPEG or TIFF.",
     "truncated": "The picture is cut short. Copy it again and wait until the copy has finished.",
     "too_large": "The picture has more bytes or pixels than this device accepts. Export it smaller.",

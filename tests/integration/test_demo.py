@@ -105,7 +105,7 @@ def test_nothing_is_left_when_it_is_killed(tmp_path):
     wait_for(lambda: not left_running(log), "its processes end by themselves", 30)
 
 
-@pytest.mark.parametrize(("images", "says"), [("/nowhere", "is no folder"), ("EMPTY", "0 of 0")])
+@pytest.mark.parametrize(("images", "says"), [("/nowhere", "is no folder"), ("EMPTY", "There is no file in IMAGES=")])
 def test_a_folder_that_gives_nothing_is_no_success(tmp_path, images, says):
     log = tmp_path / "demo.log"
     (tmp_path / "empty").mkdir()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.classify_files import classify_files, to_json
+from edge.classify_files import classify_files, to_json, to_text
 from edge.config import Decode
 from edge.decoder import Decoder
 from edge.decoder_protocol import NotReady, Ready
@@ -64,8 +64,9 @@ def test_a_file_name_need_not_be_text(decoder, tmp_path):
     assert [(reading.file.rpartition("/")[2], reading.status, reading.reasons) for reading in readings] == [
         ("\\xff\\xfe\n.png", "failed", ["not_an_image"]),
         ("gone", "failed", ["not_found"]),
-        (tmp_path.name, "failed", ["not_an_image"]),
+        (tmp_path.name, "failed", ["folder"]),
     ]
+    assert to_text(readings[0]).startswith(f"{tmp_path}/\\xff\\xfe\\n.png: failed - ")
     assert all(to_json(reading) for reading in readings)
 
 

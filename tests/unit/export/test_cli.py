@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -70,3 +71,9 @@ def test_a_network_is_tried_on_labelled_pictures(data):
 def test_weights_for_what_no_network_has_are_refused(data):
     assert "None of the chosen networks has a backbone VGG19" in said("try", "p3", "--data", data, "--weights", "VGG19=x.h5")
     assert "There is no network 'p9'" in said("try", "p9", "--data", data)
+
+
+def test_a_machine_without_the_export_extra_is_told_so(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "export.chest", None)
+    sentence = said("chest", "--data", tmp_path, "--out", tmp_path / "out")
+    assert "export.chest is not installed. Run: pip install 'cxr-edge[export]'" in sentence
