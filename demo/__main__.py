@@ -41,7 +41,7 @@ def main() -> int:
     home = Path(tempfile.mkdtemp(prefix="cxr-demo-"))
     try:
         with Processes(home) as processes:
-            account, inbox = _start(home, processes)
+            account, inbox = _start(home, processes, "Demonstration" if images else "Drawn pictures")
             return _feed(processes, account, inbox, Path(images) if images else None, once)
     except KeyboardInterrupt:
         print("\nStopped; every process of the demonstration has ended.")
@@ -61,12 +61,12 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _start(home: Path, processes: Processes) -> tuple[Account, Path]:
+def _start(home: Path, processes: Processes, facility: str) -> tuple[Account, Path]:
     mqtt, web = free_port(), free_port()
     database = f"sqlite:///{home / 'centre.db'}"
     url = f"mqtt://127.0.0.1:{mqtt}"
     made = subprocess.run(
-        [sys.executable, "-m", "edge.cli", "init", str(home), "--device", DEVICE, "--facility", "Demonstration", "--broker", url],
+        [sys.executable, "-m", "edge.cli", "init", str(home), "--device", DEVICE, "--facility", facility, "--broker", url],
         check=False,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from broker.reader import StoredDevice, StoredOdd, StoredOutcome
 from edge.contract.messages import Failure, Refusal, Result, Void
 from edge.contract.reasons import advice
 
-Tone = Literal["answer", "unsure", "problem", "void"]
+Tone = Literal["answer", "finding", "unsure", "problem", "void"]
 
 QUARANTINE_REASONS: dict[str, str] = {
     "not_json": "The message is not JSON.",
@@ -162,10 +162,13 @@ def _words(row: StoredOutcome) -> tuple[Tone, str, list[str]]:
     if row.voided_by is not None:
         return "void", "Taken back", [f"No. {row.voided_by} of this device takes it back. Do not use this answer."]
     if isinstance(outcome, Result) and outcome.abstained:
-        likeliest = f"Likeliest: {_class(outcome.label)}, below the site's threshold of {_percent(outcome.threshold)}."
+        # One digit more than elsewhere: 59.8% is below 60.0%, and 60% below 60% would look like a fault.
+        chance = f"{outcome.probabilities.get(outcome.label, 0.0):.1%}"
+        likeliest = f"Likeliest: {_class(outcome.label)}, {chance}, below the site's threshold of {outcome.threshold:.1%}."
         return "unsure", "Not sure: have a radiologist look", [likeliest, *map(advice, outcome.quality)]
     if isinstance(outcome, Result):
-        return "answer", _class(outcome.label), [advice(code) for code in outcome.quality]
+        tone: Tone = "answer" if outcome.label == "normal" else "finding"
+        return tone, _class(outcome.label), [advice(code) for code in outcome.quality]
     if isinstance(outcome, Refusal | Failure):
         headline = "Refused, no answer" if isinstance(outcome, Refusal) else "Could not be read"
         return "problem", headline, [advice(code) for code in outcome.reasons]
@@ -210,7 +213,7 @@ def _plain(value: object) -> str:
 
 def _class(name: str) -> str:
     words = name.replace("_", " ")
-    return "COVID-19" if words == "covid" else words[:1].upper() + words[1:]
+    return "COVID-19" if words in ("covid", "covid19", "covid-19") else words[:1].upper() + words[1:]
 
 
 def _percent(value: float) -> str:

@@ -72,6 +72,17 @@ def test_empty(centre: Centre) -> None:
     assert AID in page.text
 
 
+def test_a_finding_looks_other_than_a_normal_picture_and_has_its_usual_name(centre: Centre) -> None:
+    chances = {"normal": 0.9, "pneumonia": 0.06, "covid19": 0.04}
+    centre.take(on_wire(messages.result(seq=1, label="normal", probabilities=chances)))
+    normal = centre.page.get("/").text
+    assert '<tr class="answer">' in normal
+    assert "Covid19" not in normal
+    assert normal.count("COVID-19") == 1
+    centre.take(on_wire(messages.result(seq=2, label="covid19", probabilities=chances)))
+    assert '<tr class="finding">' in centre.page.get("/").text
+
+
 def test_every_kind_of_outcome_in_words(centre: Centre) -> None:
     centre.take(
         on_wire(messages.result(seq=1)),
@@ -87,7 +98,7 @@ def test_every_kind_of_outcome_in_words(centre: Centre) -> None:
     for words in (
         "COVID-19",
         "Not sure: have a radiologist look",
-        "Likeliest: Pneumonia, below the site&#39;s threshold of 90%.",
+        "Likeliest: Pneumonia, 20.0%, below the site&#39;s threshold of 90.0%.",
         "Send the chest film.",
         "a_code_from_tomorrow",
         "The picture is damaged.",
