@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,39 @@ from edge.preprocess import INPUT_SIDE, centre_square, preprocess_image
 from export.errors import DataError
 
 CLASSES = ("normal", "pneumonia", "covid19")
-"""In the order of the network's outputs. Other labels of the manifests are left out."""
+"""Of the shipped network, in the order of its outputs. Labels that belong to none of the classes asked for are left out."""
+
+TWO_CLASSES = ("normal", "covid19")
+"""P2's and P5's."""
+FOUR_CLASSES = ("normal", "pneumonia", "covid19", "lung_opacity")
+"""P4's."""
+REST = "non_"
+"""A class of this prefix and the name of a label takes every other label: `non_covid19` is P1's second class."""
 
 Pixels = npt.NDArray[np.uint8]
 """Shape (n, INPUT_SIDE, INPUT_SIDE), network inputs."""
 
 
 COLUMNS = ("file", "label", "patient", "source", "lung_mask")
-"""Of a manifest; others may stand beside them."""
+"""Of a manifest."""
+FACTS = ("age", "sex", "view", "finding", "group", "patient_known")
+"""Columns that may stand beside them; others are left alone."""
+
+
+ADULT = 18
+OLDEST = 130
+"""Years. NIH's ages go up to 414: those are typing errors."""
+
+
+class Facts(TypedDict):
+    """The part of a `Sample` that is no more than known or unknown."""
+
+    age: float | None
+    sex: str
+    view: str
+    finding: str
+    group: str
+    patient_known: bool
 
 
 @dataclass(frozen=True)
@@ -34,11 +60,18 @@ class Sample:
 
     Attributes:
         file: path of the picture.
-        label: one of CLASSES.
-        patient: code of the patient, the same in every data set.
+        label: one of the classes that were asked for.
+        patient: code of the patient, the same in every data set. Where the publisher names no patients, of pictures that belong
+            together (the file alone, or an original and its augmented copies): splits keep them on one side.
         source: where the publisher of the set took the picture from; what a network must not learn.
         dataset: name of the folder.
         lung_mask: path of a mask of the lungs, of the picture's size, or None.
+        age: in years, or None where unknown.
+        sex: F, M or O, empty where unknown.
+        view: projection, such as PA, AP or AP SUPINE, empty where unknown.
+        finding: the publisher's own words, which may say more than the label; empty where there are none.
+        group: child or adult, empty where unknown.
+        patient_known: whether `patient` is a person; if not, a grouped split may still part the pictures of one.
     """
 
     file: Path
@@ -47,21 +80,22 @@ class Sample:
     source: str
     dataset: str
     lung_mask: Path | None = None
+    age: float | None = None
+    sex: str = ""
+    view: str = ""
+    finding: str = ""
+    group: str = ""
+    patient_known: bool = True
 
-    @property
-    def target(self) -> int:
-        """Index of the label in CLASSES."""
-        return CLASSES.index(self.label)
 
-
-def read_dataset(data: Path, name: str) -> list[Sample]:
-    """Return the samples of one data set that have a label of CLASSES, in the order of the manifest; byte-identical files once.
+def read_dataset(data: Path, name: str, classes: Sequence[str] = CLASSES) -> list[Sample]:
+    """Return the samples of one data set that have a label of `classes`, in the order of the manifest; byte-identical files once.
 
     Raises:
         DataError: if there is no such data set, its manifest lacks a column, or files that it names are not there.
     """
     folder = data / name
-    rows = [row for row in _manifest(folder / "manifest.csv") if row["label"] in CLASSES]
+    rows = [row for row in _manifest(folder / "manifest.csv") if class_of(row["label"], classes)]
     named = [row[column] for row in rows for column in ("file", "lung_mask") if row[column]]
     missing = [file for file in named if not (folder / file).is_file()]
     if missing:
@@ -69,15 +103,43 @@ def read_dataset(data: Path, name: str) -> list[Sample]:
     samples = [
         Sample(
             file=folder / row["file"],
-            label=row["label"],
+            label=class_of(row["label"], classes),
             patient=row["patient"],
             source=row["source"],
             dataset=name,
             lung_mask=folder / row["lung_mask"] if row["lung_mask"] else None,
+            **facts(row),
         )
         for row in rows
     ]
     return _without_twins(samples)
+
+
+def class_of(label: str, classes: Sequence[str]) -> str:
+    """Return which of `classes` takes the label, or an empty string if none does."""
+    if label in classes or not label:
+        return label
+    return next((name for name in classes if name.startswith(REST) and label != name.removeprefix(REST)), "")
+
+
+def facts(row: Mapping[str, str]) -> Facts:
+    """Return what a row of text says beside the label. A value that makes no sense counts as unknown.
+
+    Args:
+        row: values of the columns FACTS, any of which may be missing. An age is a number of years, or `child` or `adult`.
+    """
+    written = row.get("age", "").strip()
+    age = _years(written)
+    grown = "" if age is None else "adult" if age >= ADULT else "child"
+    sex = row.get("sex", "").strip().upper()[:1]
+    return Facts(
+        age=age,
+        sex=sex if sex in ("F", "M", "O") else "",
+        view=" ".join(row.get("view", "").upper().split()),
+        finding=row.get("finding", "").strip(),
+        group=row.get("group", "").strip().lower() or grown or (written.lower() if written.lower() in ("child", "adult") else ""),
+        patient_known=row.get("patient_known", "").strip().lower() not in ("no", "false", "0"),
+    )
 
 
 def require_classes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
@@ -130,14 +192,30 @@ def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:
     return np.stack([_lungs(sample) for sample in samples])
 
 
-def targets(samples: Sequence[Sample]) -> npt.NDArray[np.int64]:
-    """Return class indexes; shape (n,)."""
-    return np.array([sample.target for sample in samples], dtype=np.int64)
+def targets(samples: Sequence[Sample], classes: Sequence[str] = CLASSES) -> npt.NDArray[np.int64]:
+    """Return indexes into `classes`; shape (n,).
+
+    Raises:
+        DataError: if a label is none of them.
+    """
+    strange = sorted({sample.label for sample in samples} - set(classes))
+    if strange:
+        raise DataError(f"The label {', '.join(strange)} is none of the classes {', '.join(classes)}. Ask for other classes.")
+    index = {name: number for number, name in enumerate(classes)}
+    return np.array([index[sample.label] for sample in samples], dtype=np.int64)
 
 
 def patients(samples: Sequence[Sample]) -> npt.NDArray[np.str_]:
     """Return patient codes; shape (n,)."""
     return np.array([sample.patient for sample in samples], dtype=np.str_)
+
+
+def _years(text: str) -> float | None:
+    try:
+        years = float(text)
+    except ValueError:
+        return None
+    return years if 0 <= years <= OLDEST else None
 
 
 def _manifest(path: Path) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ import pytest
 
 from edge.decode import decode_file
 from edge.preprocess import INPUT_SIDE, preprocess_image
-from export.dataset import load_lungs, load_pixels, patients, read_dataset, require_classes, targets
+from export.dataset import class_of, facts, load_lungs, load_pixels, patients, read_dataset, require_classes, targets
 from export.errors import DataError
 
 
@@ -86,3 +86,47 @@ def test_lungs_need_a_mask(data):
     assert load_lungs(read_dataset(data, "kermany")[:1]).dtype == np.bool_
     with pytest.raises(ValueError, match="no lung mask"):
         load_lungs(read_dataset(data, "darkcovid")[:1])
+
+
+def test_classes_are_a_choice(data):
+    two = read_dataset(data, "ieee8023", ("normal", "covid19"))
+    assert len(two) == 12
+    assert list(targets(two, ("normal", "covid19"))) == [1, 0] * 6
+    against = ("non_covid19", "covid19")
+    rest = read_dataset(data, "ieee8023", against)
+    assert len(rest) == 24
+    assert list(targets(rest, against)) == [1, 0, 0, 0] * 6
+    with pytest.raises(DataError, match="label non_covid19 is none of the classes normal, pneumonia, covid19"):
+        targets(rest)
+
+
+def test_which_class_takes_a_label():
+    assert class_of("covid19", ("normal", "covid19")) == "covid19"
+    assert class_of("other", ("normal", "covid19")) == ""
+    assert class_of("other", ("covid19", "non_covid19")) == "non_covid19"
+    assert class_of("", ("covid19", "non_covid19")) == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"age": "57", "sex": "f", "view": "AP  Supine"}, (57.0, "F", "AP SUPINE", "adult")),
+        ({"age": "child"}, (None, "", "", "child")),
+        ({"age": "7.5", "sex": "Male"}, (7.5, "M", "", "child")),
+        ({"age": "414", "sex": "?"}, (None, "", "", "")),
+        ({"age": "nan"}, (None, "", "", "")),
+    ],
+)
+def test_facts_that_make_no_sense_are_unknown(row, expected):
+    found = facts(row)
+    assert (found["age"], found["sex"], found["view"], found["group"]) == expected
+
+
+def test_facts_come_from_the_columns_that_are_there(data, tmp_path):
+    shutil.copytree(data / "kermany", tmp_path / "kermany")
+    manifest = tmp_path / "kermany" / "manifest.csv"
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([f"{lines[0]},age,finding,patient_known", *(f"{line},child,virus,no" for line in lines[1:])]))
+    sample = read_dataset(tmp_path, "kermany")[0]
+    assert (sample.group, sample.finding, sample.age, sample.patient_known) == ("child", "virus", None, False)
+    assert read_dataset(data, "kermany")[0].patient_known
