@@ -1,0 +1,165 @@
+"""The same exposure saved twice: copies that a split by patient does not see, because their codes differ.
+
+A picture is compared by its detail: at 32 and then at 64 pixels a side, less its surroundings' mean (so that neither exposure nor
+the shape that all chests share counts), clipped (so that a marker or a line of text does not outweigh the rest), within a disc (so
+that the corners of a turned copy do not count). Likeness is the correlation of two such pictures, -1..1.
+
+Why not a difference hash: chests are too alike for 64 bits. Of the 6101 pictures of the four sets used here, 260,449 pairs of
+different patients differ in 4 bits or fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+from export.dataset import Pixels, Sample
+from export.splits import Split
+
+_COARSE_SIDE, _FINE_SIDE = 32, 64
+_COARSE_WINDOW, _FINE_WINDOW = 9, 17
+"""Pixels of the surroundings whose mean is taken away."""
+_CLIP = 2.0
+"""Standard deviations."""
+COARSE = 0.75
+LIKENESS = 0.9
+"""What two pictures need at 32 and at 64 pixels. What it finds and what it misses was measured: `docs/data.md`."""
+SIBLINGS = 0.85
+"""The same for augmented copies, see AUGMENTED."""
+_BLOCK = 512
+"""Pictures compared with all others at a time: 6,000 take 12 MB."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures, by their index, the first the lower."""
+
+    first: int
+    second: int
+    likeness: float
+
+
+@dataclass(frozen=True)
+class View:
+    """One way in which a copy may differ. cut: share of the side cut off at each border. angle: degrees. flip: left for right."""
+
+    cut: float = 0.0
+    angle: float = 0.0
+    flip: bool = False
+
+
+COPIES = tuple(View(cut=cut) for cut in (0.0, 0.02, 0.04))
+"""What saving a picture again does to it beside a new size, compression or brightness: it is trimmed a little."""
+
+AUGMENTED = tuple(
+    View(cut=cut, angle=angle, flip=flip) for flip in (False, True) for cut in (0.0, 0.06) for angle in range(-20, 21, 5)
+) + tuple(View(angle=angle, flip=flip) for flip in (False, True) for angle in (90, 180, 270))
+"""What data augmentation does to it."""
+
+
+def near_duplicates(pixels: Pixels, views: Sequence[View] = COPIES, likeness: float = LIKENESS) -> list[Pair]:
+    """Return the pairs of pictures that are one exposure, the likest first.
+
+    Args:
+        pixels: shape (n, side, side), uint8, network inputs.
+        views: the ways to compare; each costs as much as the first.
+        likeness: correlation at 64 pixels from which two pictures count as one.
+    """
+    plain = _details(pixels, View())
+    best: dict[tuple[int, int], float] = {}
+    for view in views:
+        seen = plain if view == View() else _details(pixels, view)
+        for firsts, seconds in _candidates(seen[0], plain[0]):
+            likes = np.einsum("ij,ij->i", seen[1][firsts], plain[1][seconds])
+            for first, second, like in zip(firsts, seconds, likes, strict=True):
+                key = (min(int(first), int(second)), max(int(first), int(second)))
+                if like >= likeness and like > best.get(key, 0.0):
+                    best[key] = float(like)
+    pairs = [Pair(*key, likeness=round(like, 3)) for key, like in best.items()]
+    return sorted(pairs, key=lambda pair: (-pair.likeness, pair.first, pair.second))
+
+
+def across_patients(samples: Sequence[Sample], pixels: Pixels) -> list[Pair]:
+    """Return the near duplicates whose patient codes differ."""
+    return [pair for pair in near_duplicates(pixels) if samples[pair.first].patient != samples[pair.second].patient]
+
+
+def pairs_across(split: Split, samples: Sequence[Sample], pixels: Pixels) -> list[Pair]:
+    """Return the near duplicates that lie on two sides of a split: training, validation, test.
+
+    Raises:
+        ValueError: if samples and pixels differ in number.
+    """
+    if len(samples) != len(pixels):
+        raise ValueError(f"{len(samples)} samples and {len(pixels)} pictures")
+    side = np.full(len(samples), -1)
+    for number, part in enumerate((split.train, split.validation, split.test)):
+        side[part] = number
+    pairs = near_duplicates(pixels)
+    return [pair for pair in pairs if -1 not in (side[pair.first], side[pair.second]) and side[pair.first] != side[pair.second]]
+
+
+def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:
+    """Return for each of `count` pictures the lowest index that it is tied to by pairs, over any number of steps."""
+    parent = list(range(count))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for pair in pairs:
+        first, second = sorted((root(pair.first), root(pair.second)))
+        parent[second] = first
+    return [root(index) for index in range(count)]
+
+
+def _candidates(seen: Floats, plain: Floats) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield the indexes of different pictures that are alike at the coarse size."""
+    for start in range(0, len(seen), _BLOCK):
+        firsts, seconds = np.nonzero(seen[start : start + _BLOCK] @ plain.T >= COARSE)
+        firsts += start
+        others = firsts != seconds
+        if seen is plain:
+            others = firsts < seconds
+        firsts, seconds = firsts[others], seconds[others]
+        for part in range(0, len(firsts), _BLOCK):
+            yield firsts[part : part + _BLOCK], seconds[part : part + _BLOCK]
+
+
+def _details(pixels: Pixels, view: View) -> tuple[Floats, Floats]:
+    """Return unit vectors at both sizes; shapes (n, 1024) and (n, 4096)."""
+    fine = np.stack([np.asarray(_seen(Image.fromarray(picture), view), dtype=np.float32) for picture in pixels])
+    blocks = fine.reshape(len(fine), _COARSE_SIDE, 2, _COARSE_SIDE, 2)
+    coarse: Floats = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return _unit(coarse, _COARSE_WINDOW), _unit(fine, _FINE_WINDOW)
+
+
+def _seen(image: Image.Image, view: View) -> Image.Image:
+    if view.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if view.angle:
+        image = image.rotate(view.angle, Image.Resampling.BILINEAR)
+    margin = image.width * view.cut
+    box = (margin, margin, image.width - margin, image.height - margin)
+    return image.resize((_FINE_SIDE, _FINE_SIDE), Image.Resampling.BOX, box=box)
+
+
+def _unit(pictures: Floats, window: int) -> Floats:
+    side = pictures.shape[1]
+    detail = pictures - uniform_filter(pictures, size=(0, window, window), mode="nearest")
+    across = (np.arange(side) - (side - 1) / 2) / (side / 2)
+    inside = detail[:, across[:, None] ** 2 + across[None, :] ** 2 <= 1]
+    inside -= inside.mean(axis=1, keepdims=True)
+    spread = inside.std(axis=1, keepdims=True) + 1e-6
+    inside = inside.clip(-_CLIP * spread, _CLIP * spread)
+    unit: Floats = (inside / (np.linalg.norm(inside, axis=1, keepdims=True) + 1e-6)).astype(np.float32)
+    return unit
