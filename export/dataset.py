@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -65,7 +65,7 @@ class Sample:
             together (the file alone, or an original and its augmented copies): splits keep them on one side.
         source: where the publisher of the set took the picture from; what a network must not learn.
         dataset: name of the folder.
-        lung_mask: path of a mask of the lungs, of the picture's size, or None.
+        lung_mask: path of a mask of the lungs, of the picture's shape, or None.
         age: in years, or None where unknown.
         sex: F, M or O, empty where unknown.
         view: projection, such as PA, AP or AP SUPINE, empty where unknown.
@@ -95,24 +95,48 @@ def read_dataset(data: Path, name: str, classes: Sequence[str] = CLASSES) -> lis
         DataError: if there is no such data set, its manifest lacks a column, or files that it names are not there.
     """
     folder = data / name
-    rows = [row for row in _manifest(folder / "manifest.csv") if class_of(row["label"], classes)]
-    named = [row[column] for row in rows for column in ("file", "lung_mask") if row[column]]
-    missing = [file for file in named if not (folder / file).is_file()]
-    if missing:
-        raise DataError(f"{name}/manifest.csv names {_some(missing)} that are not there. Copy the set whole, or remove their rows.")
-    samples = [
+    return selected(read_manifest(folder / "manifest.csv"), classes, folder, f"{name}/manifest.csv")
+
+
+def read_manifest(path: Path) -> list[Sample]:
+    """Return a sample for each row of a manifest, whatever its label. Files are named from the manifest's folder.
+
+    Raises:
+        DataError: if it cannot be read or lacks a column.
+    """
+    folder = path.parent
+    return [
         Sample(
             file=folder / row["file"],
-            label=class_of(row["label"], classes),
+            label=row["label"],
             patient=row["patient"],
             source=row["source"],
-            dataset=name,
+            dataset=folder.resolve().name,
             lung_mask=folder / row["lung_mask"] if row["lung_mask"] else None,
             **facts(row),
         )
-        for row in rows
+        for row in _manifest(path)
     ]
-    return _without_twins(samples)
+
+
+def selected(samples: Sequence[Sample], classes: Sequence[str], folder: Path, table: str) -> list[Sample]:
+    """Return the samples that have a label of `classes`, in their order; byte-identical files once.
+
+    Args:
+        samples: of one data set.
+        classes: each sample gets the name of its own.
+        folder: of the data set; errors name files from there.
+        table: what names the files, for errors.
+
+    Raises:
+        DataError: if files are not there.
+    """
+    chosen = [replace(sample, label=class_of(sample.label, classes)) for sample in samples if class_of(sample.label, classes)]
+    named = [path for sample in chosen for path in (sample.file, sample.lung_mask) if path is not None]
+    missing = [str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in named if not path.is_file()]
+    if missing:
+        raise DataError(f"{table} names {some(missing)} that are not there. Copy the set whole, or remove their rows.")
+    return _without_twins(chosen)
 
 
 def class_of(label: str, classes: Sequence[str]) -> str:
@@ -177,7 +201,7 @@ def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> Pixels:
         except ImageError as error:
             broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
     if broken:
-        raise DataError(f"Of the labelled pictures {_some(broken)} cannot be read. Copy them again, or remove their rows.")
+        raise DataError(f"Of the labelled pictures {some(broken)} cannot be read. Copy them again, or remove their rows.")
     if not pictures:
         raise DataError("There are no labelled pictures to load.")
     return np.stack(pictures)
@@ -233,7 +257,7 @@ def _manifest(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _some(names: Sequence[str], shown: int = 3) -> str:
+def some(names: Sequence[str], shown: int = 3) -> str:
     """Return "a, b and 7 more (9 files)"."""
     rest = len(names) - shown
     return f"{', '.join(names[:shown])}{f' and {rest} more' if rest > 0 else ''} ({len(names)} files)"
