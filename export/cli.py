@@ -171,3 +171,37 @@ def phantom_command(file: Path, seed: int, opacities: int, size: tuple[int, int]
     """Draw a synthetic chest radiograph into FILE (PNG)."""
     width, height = size
     Image.fromarray(phantom(seed, width=width, height=height, opacity=random_opacities(seed, opacities))).save(file)
+
+
+@main.command("data")
+@click.argument("folder", type=_folder)
+@click.option("--layout", default="", help="Name of the layout, if it is not recognised; `docs/data.md` lists them.")
+@click.option("--label", "labels", multiple=True, metavar="FOLDER=LABEL", help="What a class folder holds; empty leaves it out.")
+@click.option("--expect", default="", metavar="SHA256", help="Fail unless the set has this SHA-256 (printed by an earlier run).")
+@click.option("--manifest", type=_file, default=None, help="Also write what was read as a manifest.csv.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def data_command(folder: Path, layout: str, labels: tuple[str, ...], expect: str, manifest: Path | None, as_json: bool) -> None:
+    """Say what is in FOLDER: labels, patients, ages, views, what cannot be read, near duplicates across patients."""
+    from export.inspection import inspect, lines, require_sound
+    from export.layouts.registry import find_layout, read_all
+    from export.manifest_file import write_manifest
+
+    chosen = find_layout(folder, layout)
+    samples = read_all(folder, chosen, dict(_assignment(text) for text in labels))
+    found = inspect(folder, chosen, samples)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for line in lines(found):
+            click.echo(line)
+    require_sound(found, expect)
+    if manifest is not None:
+        write_manifest(manifest, samples)
+        click.echo(f"wrote {manifest}", err=True)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, sign, label = text.partition("=")
+    if not (name and sign):
+        raise click.BadParameter(f"{text!r} is not FOLDER=LABEL", param_hint="--label")
+    return name, label

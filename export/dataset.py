@@ -194,17 +194,28 @@ def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> Pixels:
     Raises:
         DataError: if files cannot be read; all are tried first, so that one run names them all.
     """
-    pictures, broken = [], []
+    pixels, _, broken = readable_pixels(samples, side)
+    if broken:
+        raise DataError(f"Of the labelled pictures {some(broken)} cannot be read. Copy them again, or remove their rows.")
+    if not len(pixels):
+        raise DataError("There are no labelled pictures to load.")
+    return pixels
+
+
+def readable_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> tuple[Pixels, list[Sample], list[str]]:
+    """Decode and preprocess what can be read.
+
+    Returns:
+        Pictures, shape (n, side, side), uint8; their samples; and the files that cannot be read, each with its reason.
+    """
+    pictures, whole, broken = [], [], []
     for sample in samples:
         try:
             pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image, side)))
+            whole.append(sample)
         except ImageError as error:
             broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
-    if broken:
-        raise DataError(f"Of the labelled pictures {some(broken)} cannot be read. Copy them again, or remove their rows.")
-    if not pictures:
-        raise DataError("There are no labelled pictures to load.")
-    return np.stack(pictures)
+    return np.array(pictures, dtype=np.uint8).reshape(-1, side, side), whole, broken
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:

@@ -71,6 +71,8 @@ def _sample(folder: Path, row: dict[str, str]) -> Sample:
     file = folder / "images" / row["filename"].strip()
     mask = folder / _MASKS / f"{file.stem}_mask.png"
     patient = row["patientid"].strip()
+    known = facts(row)
+    known["patient_known"] = bool(patient)
     return Sample(
         file=file,
         label=label_of(row["finding"]),
@@ -78,7 +80,7 @@ def _sample(folder: Path, row: dict[str, str]) -> Sample:
         source="ieee8023",
         dataset="ieee8023",
         lung_mask=mask if mask.is_file() else None,
-        **{**facts(row), "patient_known": bool(patient)},
+        **known,
     )
 
 
