@@ -205,3 +205,21 @@ def _assignment(text: str) -> tuple[str, str]:
     if not (name and sign):
         raise click.BadParameter(f"{text!r} is not FOLDER=LABEL", param_hint="--label")
     return name, label
+
+
+@main.command("import-dicom")
+@click.argument("folder", type=_folder)
+@click.argument("labels", type=_file)
+@click.argument("out", type=_folder)
+@click.option("--key", type=_file, default=None, help="Key of the patient codes; made if it is not there. Default: OUT.key.")
+@click.option("--source", default="", help="What the manifest calls this hospital. Default: the name of OUT.")
+@click.option("--with-burned-in", is_flag=True, help="Take pictures that say that text is burned into them; it may be a name.")
+def import_dicom_command(folder: Path, labels: Path, out: Path, key: Path | None, source: str, with_burned_in: bool) -> None:
+    """Turn a DICOM export in FOLDER and the table LABELS into OUT, a folder with pictures and a manifest, and no names.
+
+    LABELS is a CSV file with the column label and one of sop_instance_uid, file, accession_number.
+    """
+    from export.import_dicom import import_dicom, summary
+
+    for line in summary(import_dicom(folder, labels, out, key=key, source=source, burned_in=with_burned_in), out):
+        click.echo(line)
