@@ -139,7 +139,9 @@ def _match(exports: Sequence[Export], rows: Sequence[Row], folder: Path) -> tupl
         name = next(name for name in ("sop", "file", "accession") if name in row.keys)
         by_key.setdefault((name, row.keys[name]), []).append(row)
     names = Counter(name for export in exports for name in {export.file.name, export.file.stem})
-    matched, used = [], set()
+    matched: list[tuple[Export, str]] = []
+    used: set[int] = set()
+    objects: dict[str, tuple[str, str]] = {}
     for export in exports:
         path = export.file.relative_to(folder).as_posix()
         keys = [("sop", export.headers.sop_instance_uid or ""), ("accession", export.accession)]
@@ -159,7 +161,14 @@ def _match(exports: Sequence[Export], rows: Sequence[Row], folder: Path) -> tupl
                 f"{second.label}. Correct one of them; nothing was written."
             )
         used.update(row.line for _, row in found)
-        matched.append((export, next(iter(labels), "")))
+        label = next(iter(labels), "")
+        earlier, other = objects.setdefault(export.headers.sop_instance_uid or path, (label, path)) if label else (label, path)
+        if earlier != label:
+            raise DataError(
+                f"{other} and {path} are one DICOM object, and the table calls it {earlier} and {label}. "
+                "Correct one of them; nothing was written."
+            )
+        matched.append((export, label))
     return matched, used
 
 

@@ -158,6 +158,14 @@ def test_a_table_that_cannot_be_used_is_one_sentence_before_anything_is_written(
     assert sorted(path.name for path in clinic.iterdir()) == ["export", "labels.csv"]
 
 
+def test_one_object_in_two_files_has_one_label(clinic):
+    write(clinic / "export/copy", 1)
+    table(clinic, "file,label", "a/IM1,normal", "copy,covid")
+    with pytest.raises(DataError, match="a/IM1 and copy are one DICOM object, and the table calls it normal and covid19"):
+        bring(clinic)
+    assert not (clinic / "out").exists()
+
+
 def test_folders_and_keys_that_cannot_be_used(clinic):
     with pytest.raises(DataError, match="There is no folder"):
         import_dicom(clinic / "nowhere", clinic / "labels.csv", clinic / "out")
