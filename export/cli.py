@@ -179,8 +179,11 @@ def phantom_command(file: Path, seed: int, opacities: int, size: tuple[int, int]
 @click.option("--label", "labels", multiple=True, metavar="FOLDER=LABEL", help="What a class folder holds; empty leaves it out.")
 @click.option("--expect", default="", metavar="SHA256", help="Fail unless the set has this SHA-256 (printed by an earlier run).")
 @click.option("--manifest", type=_file, default=None, help="Also write what was read as a manifest.csv.")
+@click.option("--thorough", is_flag=True, help="Also look for copies that were cropped anew; takes minutes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def data_command(folder: Path, layout: str, labels: tuple[str, ...], expect: str, manifest: Path | None, as_json: bool) -> None:
+def data_command(
+    folder: Path, layout: str, labels: tuple[str, ...], expect: str, manifest: Path | None, thorough: bool, as_json: bool
+) -> None:
     """Say what is in FOLDER: labels, patients, ages, views, what cannot be read, near duplicates across patients."""
     from export.inspection import inspect, lines, require_sound
     from export.layouts.registry import find_layout, read_all
@@ -188,7 +191,7 @@ def data_command(folder: Path, layout: str, labels: tuple[str, ...], expect: str
 
     chosen = find_layout(folder, layout)
     samples = read_all(folder, chosen, dict(_assignment(text) for text in labels))
-    found = inspect(folder, chosen, samples)
+    found = inspect(folder, chosen, samples, thorough=thorough)
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:

@@ -13,7 +13,7 @@ import numpy as np
 from export.dataset import Sample, readable_pixels
 from export.errors import DataError
 from export.layouts.layout import Layout
-from export.near_duplicates import across_patients
+from export.near_duplicates import COPIED, RECROPPED, across_patients
 
 _SHOWN = 10
 
@@ -56,13 +56,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-def inspect(folder: Path, layout: Layout, samples: Sequence[Sample]) -> Inspection:
+def inspect(folder: Path, layout: Layout, samples: Sequence[Sample], *, thorough: bool = False) -> Inspection:
     """Look at every file of a data set.
 
     Args:
         folder: of the set.
         layout: that it was read in.
         samples: all of them, whatever their label.
+        thorough: also look for copies that were cropped anew.
     """
     named = [sample for sample in samples if sample.label]
     missing = [_name(sample.file, folder) for sample in named if not sample.file.is_file()]
@@ -94,7 +95,7 @@ def inspect(folder: Path, layout: Layout, samples: Sequence[Sample]) -> Inspecti
         identical=len(digests) - len(set(digests.values())),
         copies=[
             Copy(_name(whole[pair.first].file, folder), _name(whole[pair.second].file, folder), pair.likeness)
-            for pair in across_patients(whole, pixels)
+            for pair in across_patients(whole, pixels, (COPIED, RECROPPED) if thorough else (COPIED,))
         ],
         sha256=hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()).hexdigest(),
     )

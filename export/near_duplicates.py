@@ -27,10 +27,7 @@ _COARSE_WINDOW, _FINE_WINDOW = 9, 17
 _CLIP = 2.0
 """Standard deviations."""
 COARSE = 0.75
-LIKENESS = 0.9
-"""What two pictures need at 32 and at 64 pixels. What it finds and what it misses was measured: `docs/data.md`."""
-SIBLINGS = 0.85
-"""The same for augmented copies, see AUGMENTED."""
+"""Likeness at 32 pixels that makes two pictures worth a look at 64."""
 _BLOCK = 512
 """Pictures compared with all others at a time: 6,000 take 12 MB."""
 
@@ -48,50 +45,79 @@ class Pair:
 
 @dataclass(frozen=True)
 class View:
-    """One way in which a copy may differ. cut: share of the side cut off at each border. angle: degrees. flip: left for right."""
+    """One way to look at a picture. cut: share of the side that is left out at each border. angle: degrees. flip: left for right.
+
+    right, down: by how much of the side the part that is left is moved.
+    """
 
     cut: float = 0.0
     angle: float = 0.0
     flip: bool = False
+    right: float = 0.0
+    down: float = 0.0
 
 
-COPIES = tuple(View(cut=cut) for cut in (0.0, 0.02, 0.04))
-"""What saving a picture again does to it beside a new size, compression or brightness: it is trimmed a little."""
+@dataclass(frozen=True)
+class Search:
+    """What of each picture is looked for (`base`), in which views of the others, and the likeness from which it is found."""
 
-AUGMENTED = tuple(
-    View(cut=cut, angle=angle, flip=flip) for flip in (False, True) for cut in (0.0, 0.06) for angle in range(-20, 21, 5)
-) + tuple(View(angle=angle, flip=flip) for flip in (False, True) for angle in (90, 180, 270))
-"""What data augmentation does to it."""
+    base: View
+    views: tuple[View, ...]
+    likeness: float
 
 
-def near_duplicates(pixels: Pixels, views: Sequence[View] = COPIES, likeness: float = LIKENESS) -> list[Pair]:
-    """Return the pairs of pictures that are one exposure, the likest first.
+COPIED = Search(View(), tuple(View(cut=cut) for cut in (0.0, 0.02, 0.04)), 0.9)
+"""Saved again: another size, compression or brightness, trimmed a little. 6,000 pictures: 15 s of one core."""
+
+RECROPPED = Search(
+    View(cut=0.125),
+    tuple(
+        View(cut=cut, right=right / 100, down=down / 100)
+        for cut in (0.17, 0.125, 0.08)
+        for right in range(-10, 11, 5)
+        for down in range(-10, 11, 5)
+    ),
+    0.85,
+)
+"""Cropped at will, as publications do with what they take from elsewhere. 1,200 pictures: 20 s of one core, 6,000: SECONDS."""
+
+AUGMENTED = Search(
+    View(),
+    tuple(View(cut=cut, angle=angle, flip=flip) for flip in (False, True) for cut in (0.0, 0.06) for angle in range(-20, 21, 5))
+    + tuple(View(angle=angle, flip=flip) for flip in (False, True) for angle in (90, 180, 270)),
+    0.85,
+)
+"""Turned, flipped or enlarged by data augmentation."""
+
+
+def near_duplicates(pixels: Pixels, searches: Sequence[Search] = (COPIED,)) -> list[Pair]:
+    """Return the pairs of pictures that are one exposure, the likest first. What is found and missed: `docs/data.md`.
 
     Args:
         pixels: shape (n, side, side), uint8, network inputs.
-        views: the ways to compare; each costs as much as the first.
-        likeness: correlation at 64 pixels from which two pictures count as one.
+        searches: the ways to look for copies; the time goes with the number of their views.
     """
-    plain = _details(pixels, View())
     best: dict[tuple[int, int], float] = {}
-    for view in views:
-        seen = plain if view == View() else _details(pixels, view)
-        for firsts, seconds in _candidates(seen[0], plain[0]):
-            likes = np.einsum("ij,ij->i", seen[1][firsts], plain[1][seconds])
-            for first, second, like in zip(firsts, seconds, likes, strict=True):
-                key = (min(int(first), int(second)), max(int(first), int(second)))
-                if like >= likeness and like > best.get(key, 0.0):
-                    best[key] = float(like)
+    for search in searches:
+        sought = _details(pixels, search.base)
+        for view in search.views:
+            seen = sought if view == search.base else _details(pixels, view)
+            for firsts, seconds in _candidates(seen[0], sought[0]):
+                likes = np.einsum("ij,ij->i", seen[1][firsts], sought[1][seconds])
+                for first, second, like in zip(firsts, seconds, likes, strict=True):
+                    key = (min(int(first), int(second)), max(int(first), int(second)))
+                    if like >= search.likeness and like > best.get(key, 0.0):
+                        best[key] = float(like)
     pairs = [Pair(*key, likeness=round(like, 3)) for key, like in best.items()]
     return sorted(pairs, key=lambda pair: (-pair.likeness, pair.first, pair.second))
 
 
-def across_patients(samples: Sequence[Sample], pixels: Pixels) -> list[Pair]:
+def across_patients(samples: Sequence[Sample], pixels: Pixels, searches: Sequence[Search] = (COPIED,)) -> list[Pair]:
     """Return the near duplicates whose patient codes differ."""
-    return [pair for pair in near_duplicates(pixels) if samples[pair.first].patient != samples[pair.second].patient]
+    return [pair for pair in near_duplicates(pixels, searches) if samples[pair.first].patient != samples[pair.second].patient]
 
 
-def pairs_across(split: Split, samples: Sequence[Sample], pixels: Pixels) -> list[Pair]:
+def pairs_across(split: Split, samples: Sequence[Sample], pixels: Pixels, searches: Sequence[Search] = (COPIED,)) -> list[Pair]:
     """Return the near duplicates that lie on two sides of a split: training, validation, test.
 
     Raises:
@@ -102,7 +128,7 @@ def pairs_across(split: Split, samples: Sequence[Sample], pixels: Pixels) -> lis
     side = np.full(len(samples), -1)
     for number, part in enumerate((split.train, split.validation, split.test)):
         side[part] = number
-    pairs = near_duplicates(pixels)
+    pairs = near_duplicates(pixels, searches)
     return [pair for pair in pairs if -1 not in (side[pair.first], side[pair.second]) and side[pair.first] != side[pair.second]]
 
 
@@ -148,8 +174,11 @@ def _seen(image: Image.Image, view: View) -> Image.Image:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if view.angle:
         image = image.rotate(view.angle, Image.Resampling.BILINEAR)
-    margin = image.width * view.cut
-    box = (margin, margin, image.width - margin, image.height - margin)
+    side, margin = image.width, image.width * view.cut
+    # A part that would reach over the border is moved back to it.
+    left = min(max(margin + view.right * side, 0.0), 2 * margin)
+    upper = min(max(margin + view.down * side, 0.0), 2 * margin)
+    box = (left, upper, left + side - 2 * margin, upper + side - 2 * margin)
     return image.resize((_FINE_SIDE, _FINE_SIDE), Image.Resampling.BOX, box=box)
 
 

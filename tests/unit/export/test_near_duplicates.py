@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from export.dataset import Sample
-from export.near_duplicates import AUGMENTED, SIBLINGS, Pair, across_patients, clusters, near_duplicates, pairs_across
+from export.near_duplicates import AUGMENTED, COPIED, RECROPPED, Pair, across_patients, clusters, near_duplicates, pairs_across
 from export.phantom import phantom, random_opacities
 from export.splits import Split
 
@@ -71,8 +71,15 @@ def test_an_augmented_copy_is_tied_to_its_original(originals):
     people = [(0.7 * picture + 0.3 * mine).astype(np.uint8) for picture, mine in zip(originals, grain, strict=False)]
     turned = np.asarray(Image.fromarray(people[3]).rotate(10, Image.Resampling.BILINEAR))
     pixels = np.stack([*people, turned, np.fliplr(people[1])])
-    groups = clusters(len(pixels), near_duplicates(pixels, AUGMENTED, SIBLINGS))
+    groups = clusters(len(pixels), near_duplicates(pixels, (AUGMENTED,)))
     assert groups == [0, 1, 2, 3, 4, 5, 3, 1]
+
+
+def test_a_picture_that_was_cropped_anew_is_found_by_the_thorough_search(originals):
+    part = np.asarray(Image.fromarray(originals[5]).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(0, 11, 170, 181)))
+    pixels = np.stack([originals[5], originals[8], part])
+    assert near_duplicates(pixels) == []
+    assert [(pair.first, pair.second) for pair in near_duplicates(pixels, (COPIED, RECROPPED))] == [(0, 2)]
 
 
 def test_clusters_join_over_several_steps():
