@@ -11,7 +11,7 @@ different patients differ in 4 bits or fewer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,14 @@ def pairs_across(split: Split, samples: Sequence[Sample], pixels: Pixels, search
         side[part] = number
     pairs = near_duplicates(pixels, searches)
     return [pair for pair in pairs if -1 not in (side[pair.first], side[pair.second]) and side[pair.first] != side[pair.second]]
+
+
+def tied(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Sample]:
+    """Return the samples, with one code for all patients that share an exposure: a split by patient then keeps them whole."""
+    first: dict[str, int] = {}
+    same = [Pair(first.setdefault(sample.patient, index), index, 1.0) for index, sample in enumerate(samples)]
+    roots = clusters(len(samples), [*(pair for pair in same if pair.first != pair.second), *pairs])
+    return [replace(sample, patient=samples[root].patient) for sample, root in zip(samples, roots, strict=True)]
 
 
 def clusters(count: int, pairs: Sequence[Pair]) -> list[int]:

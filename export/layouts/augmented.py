@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from export.dataset import Sample, load_pixels
-from export.layouts.layout import FOLDER_LABELS, Labels, Layout, alone, folders_below, pictures_in, plain
-from export.near_duplicates import AUGMENTED, Pair, clusters, near_duplicates
+from export.layouts.layout import FOLDER_LABELS, Labels, Layout, folders_below, pictures_in, plain
+from export.near_duplicates import AUGMENTED, near_duplicates, tied
 
 _AUGMENTOR = re.compile(r".*_original_(?P<name>.+)_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 _KERAS = re.compile(r"(?P<name>.*_\d+)_\d{1,7}$")
@@ -71,18 +70,8 @@ def _read(folder: Path, _labels: Labels) -> list[Sample]:
         for (file, label), name in zip(files, names, strict=True)
     ]
     counts = Counter(names)
-    tied = sum(count for count in counts.values() if count > 1)
-    return samples if 2 * tied >= len(samples) else _by_likeness(folder, samples)
-
-
-def _by_likeness(folder: Path, samples: list[Sample]) -> list[Sample]:
-    first: dict[str, int] = {}
-    named = [Pair(first.setdefault(sample.patient, index), index, 1.0) for index, sample in enumerate(samples)]
-    alike = near_duplicates(load_pixels(samples), (AUGMENTED,))
-    roots = clusters(len(samples), [pair for pair in named if pair.first != pair.second] + alike)
-    return [
-        replace(sample, patient=alone("augmented", folder, samples[root].file)) for sample, root in zip(samples, roots, strict=True)
-    ]
+    telling = sum(count for count in counts.values() if count > 1)
+    return samples if 2 * telling >= len(samples) else tied(samples, near_duplicates(load_pixels(samples), (AUGMENTED,)))
 
 
 LAYOUT = Layout(

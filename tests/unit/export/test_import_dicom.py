@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from functools import cache
 
 import numpy as np
 import pydicom
@@ -22,9 +23,14 @@ NAME = "Mustermann^Erika"
 PERSONAL = ("Mustermann", "Erika", "PAT-", "ACC-", "20200317", "19500101", "1.2.826", "Sankt")
 
 
+@cache
+def film(number, height=200):
+    return phantom(number, width=224, height=height)
+
+
 def write(path, number, height=200, **values):
     """A chest film of 12 bits; number: of the patient, the study and the object, which values may change."""
-    frame = phantom(number, width=224, height=height).astype(np.uint16) << 4
+    frame = film(number, height).astype(np.uint16) << 4
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -93,7 +99,7 @@ def test_a_manifest_comes_out_and_no_name_does(clinic):
 def test_the_picture_is_what_the_device_would_see(clinic):
     samples = bring(clinic).samples
     assert np.array_equal(Image.open(samples[0].file), decode_file(clinic / "export/a/IM1").image)
-    assert np.array_equal(Image.open(samples[0].file), phantom(1, width=224, height=200))
+    assert np.array_equal(Image.open(samples[0].file), film(1))
     assert load_pixels(samples).shape[0] == 4
 
 

@@ -8,7 +8,17 @@ import pytest
 from PIL import Image
 
 from export.dataset import Sample
-from export.near_duplicates import AUGMENTED, COPIED, RECROPPED, Pair, across_patients, clusters, near_duplicates, pairs_across
+from export.near_duplicates import (
+    AUGMENTED,
+    COPIED,
+    RECROPPED,
+    Pair,
+    across_patients,
+    clusters,
+    near_duplicates,
+    pairs_across,
+    tied,
+)
 from export.phantom import phantom, random_opacities
 from export.splits import Split
 
@@ -80,6 +90,12 @@ def test_a_picture_that_was_cropped_anew_is_found_by_the_thorough_search(origina
     pixels = np.stack([originals[5], originals[8], part])
     assert near_duplicates(pixels) == []
     assert [(pair.first, pair.second) for pair in near_duplicates(pixels, (COPIED, RECROPPED))] == [(0, 2)]
+
+
+def test_patients_that_share_an_exposure_become_one():
+    samples = [sample(number, patient) for number, patient in enumerate("abacdd")]
+    assert [one.patient for one in tied(samples, [Pair(2, 3, 0.95)])] == ["a", "b", "a", "a", "d", "d"]
+    assert tied(samples, []) == samples
 
 
 def test_clusters_join_over_several_steps():
