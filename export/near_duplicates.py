@@ -79,7 +79,7 @@ RECROPPED = Search(
     ),
     0.85,
 )
-"""Cropped at will, as publications do with what they take from elsewhere. 1,200 pictures: 20 s of one core, 6,000: SECONDS."""
+"""Cropped at will, as publications do with what they take from elsewhere. 1,200 pictures: 20 s of one core, 6,000: 3 minutes."""
 
 AUGMENTED = Search(
     View(),
