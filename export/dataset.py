@@ -164,23 +164,30 @@ def some_of_each(samples: Sequence[Sample], count: int, seed: int) -> list[Sampl
     return [chosen[int(i)] for i in rng.permutation(len(chosen))]
 
 
-def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> Pixels:
+def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE, store: Path | None = None) -> Pixels:
     """Decode and preprocess; shape (n, side, side), uint8.
+
+    Args:
+        samples: at least one.
+        side: pixels on a side.
+        store: a file (.npy) to map the result from, for sets that are larger than memory; None keeps it in memory.
 
     Raises:
         DataError: if files cannot be read; all are tried first, so that one run names them all.
     """
-    pictures, broken = [], []
-    for sample in samples:
+    wanted, broken = list(samples), []
+    if not wanted:
+        raise DataError("There are no labelled pictures to load.")
+    shape = (len(wanted), side, side)
+    pictures = np.empty(shape, np.uint8) if store is None else np.lib.format.open_memmap(store, "w+", np.uint8, shape)
+    for place, sample in enumerate(wanted):
         try:
-            pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image, side)))
+            pictures[place] = np.asarray(preprocess_image(decode_file(sample.file).image, side))
         except ImageError as error:
             broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
     if broken:
         raise DataError(f"Of the labelled pictures {_some(broken)} cannot be read. Copy them again, or remove their rows.")
-    if not pictures:
-        raise DataError("There are no labelled pictures to load.")
-    return np.stack(pictures)
+    return pictures
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:
