@@ -29,7 +29,7 @@ def draw_curves(file: Path, history: Sequence[Epoch], title: str) -> None:
         axes.plot(epochs, [value for _, value in values], marker, ls="-", ms=3, color=_HELD_OUT, label="held-out patients")
         axes.set_ylabel(name)
         axes.legend(frameon=False)
-    loss.set_ylim(bottom=0)
+    loss.set_ylim(0, 1.05 * max(max(row.loss, row.val_loss) for row in history))
     accuracy.set_ylim(0, 1)
     rate.step(epochs, [row.rate for row in history], where="mid", color=_TRAINING)
     rate.set_yscale("log")

@@ -170,9 +170,12 @@ def train_network(
 
 def logits_of(model: Any, pixels: npt.NDArray[np.uint8], indexes: Indexes) -> Floats:
     """Return the logits of some pictures, shape (n, classes)."""
-    channels = model.input_shape[3]
-    parts = [indexes[first : first + _EVALUATED] for first in range(0, len(indexes), _EVALUATED)]
-    return np.concatenate([model.predict_on_batch(as_input(pixels[part], channels)) for part in parts]).astype(np.float64)
+    channels, rows = model.input_shape[3], []
+    for first in range(0, len(indexes), _EVALUATED):
+        # The last batch is filled up with its first picture: TensorFlow traces the network anew for every other size.
+        part = np.resize(indexes[first : first + _EVALUATED], _EVALUATED)
+        rows.append(model.predict_on_batch(as_input(pixels[part], channels)))
+    return np.concatenate(rows)[: len(indexes)].astype(np.float64)
 
 
 def as_input(pixels: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.float32]:
