@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import msgspec
@@ -16,11 +17,13 @@ from export.checkpoint import Epoch
 from export.cli import main
 from export.crossval import SCORES, SPLITS, PlanScores
 from export.dataset import read_dataset
+from export.legacy_keras import keras
 from export.networks import borrowed
 from export.networks.catalog import CATALOG, find
 from export.outcome import INT8, RESULT, WEIGHTS, Result, learned_ratio
 from export.predictions import read_predictions
 from export.protocols import RecordedPlan, make_plan
+from export.training import Trained
 from tests.support.tiny_training import PLAIN, TINY, make
 
 CLASSES = ["normal", "pneumonia", "covid19"]
@@ -84,7 +87,16 @@ def test_train_leaves_all_that_it_promises(data, recipe, tmp_path):
 
 
 def test_five_folds_by_patient_of_which_the_finished_ones_are_kept(data, recipe, tmp_path, monkeypatch):
-    out = tmp_path / "out"
+    out, trained = tmp_path / "out", []
+
+    def untrained(recipe, network, pictures, train, validation, folder, **_):
+        trained.append(folder.name)
+        keras.utils.set_random_seed(int(folder.name[-1]))
+        row = Epoch(epoch=1, frozen=False, rate=1, loss=1, accuracy=1, val_loss=1, val_accuracy=1, seconds=0)
+        return Trained(make(3, {}, 32), [row], [])
+
+    monkeypatch.setattr(crossval, "train_network", untrained)
+    monkeypatch.setattr("export.outcome.draw_curves", lambda *_: None)
     arguments = ("crossval", recipe, "--data", data, "--out", out, "--epochs", 1, "--no-int8")
     assert "tiny, fivefold, float32, by patient\n" in run(*arguments)
     found = read_predictions(out / "predictions.json")
@@ -100,9 +112,7 @@ def test_five_folds_by_patient_of_which_the_finished_ones_are_kept(data, recipe,
     assert scores.accuracy["value"] == pytest.approx(right.mean())
 
     (out / "by-patient/fold-3/predictions.json").unlink()
-    trained = []
-    whole = crossval.train_network
-    monkeypatch.setattr(crossval, "train_network", lambda *args, **options: trained.append(args[5].name) or whole(*args, **options))
+    trained.clear()
     assert run(*arguments).count("finished before") == 4
     assert trained == ["fold-3"]
     assert read_predictions(out / "predictions.json") == found
