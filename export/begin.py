@@ -11,8 +11,10 @@ import msgspec
 from export.dataset import Sample, read_dataset, require_classes, some_of_each, targets
 from export.errors import DataError, RecipeError
 from export.networks.catalog import Network, find
+from export.pixels import PREFIX
 from export.protocols import key
 from export.recipe import Recipe, differences
+from export.strategy import ONE_DEVICE, Strategy
 from export.training import require_network
 
 BEGUN = "begun.json"
@@ -50,21 +52,24 @@ def gather(data: Path, sets: Sequence[str], recipe: Recipe, count: int | None = 
     return network, samples
 
 
-def begin(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> None:
-    """Make the folder and note with what it was begun, or return if that is the same as now.
+def begin(folder: Path, recipe: Recipe, samples: Sequence[Sample], strategy: Strategy = ONE_DEVICE) -> None:
+    """Make the folder and note with what it was begun, or return if that is the same as now. Only the chief notes and compares.
 
     Raises:
         RecipeError: if it was begun with another recipe.
         DataError: if it was begun with other pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if not strategy.chief:
+        return
     digest = hashlib.sha256("\n".join(f"{key(sample)} {sample.label}" for sample in samples).encode()).hexdigest()
     now = Begun(recipe=recipe, pictures=digest)
     path = folder / BEGUN
     try:
         before = msgspec.json.decode(path.read_bytes(), type=Begun)
     except FileNotFoundError:
-        if any(folder.iterdir()):
+        # Another machine may have decoded its pictures already.
+        if any(not path.name.startswith(PREFIX) for path in folder.iterdir()):
             raise RecipeError(f"{folder} holds something else than a training. Choose another folder.") from None
         path.write_bytes(msgspec.json.encode(now) + b"\n")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +44,30 @@ def named_file(text: str) -> tuple[str, Path]:
     return name, Path(file)
 
 
-def _training(which: str, options: dict[str, Any]) -> Any:
-    """Return the recipe with the options that override it taken out of `options`."""
+def _training(names: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the recipes, with the options that override them, and the options that they have in common."""
     from export.networks.catalog import find
     from export.recipe import load_recipe, with_overrides
+    from export.strategy import make_strategy
 
-    recipe = load_recipe(which)
-    mine = set(find(recipe.network).backbones)
+    recipes = [load_recipe(name) for name in names]
     files = {name: str(file) for name, file in (named_file(text) for text in options["weights"])}
-    if files and not mine & set(files):
-        raise WeightsError(f"{recipe.network} has no backbone {next(iter(files))}. `cxr-export networks` lists them.")
-    return with_overrides(
-        recipe,
-        epochs=options["epochs"],
-        side=options["side"],
-        classes=options["classes"].split(",") if options["classes"] else None,
-        weights={name: file for name, file in files.items() if name in mine},
-    )
+    backbones = [set(find(recipe.network).backbones) for recipe in recipes]
+    for name in files:
+        if not any(name in mine for mine in backbones):
+            raise WeightsError(f"{recipes[0].network} has no backbone {name}. `cxr-export networks` lists them.")
+    changed = [
+        with_overrides(
+            recipe,
+            epochs=options["epochs"],
+            side=options["side"],
+            classes=options["classes"].split(",") if options["classes"] else None,
+            weights={name: file for name, file in files.items() if name in mine},
+        )
+        for recipe, mine in zip(recipes, backbones, strict=True)
+    ]
+    common = {name: options[name] for name in ("data", "sets", "out", "pictures")}
+    return changed, {**common, "strategy": make_strategy(options["strategy"]), "say": click.echo}
 
 
 @click.command("train")
@@ -67,14 +75,10 @@ def _training(which: str, options: dict[str, Any]) -> Any:
 @_for_training
 def train_command(recipe: str, **options: Any) -> None:
     """Train a network by RECIPE (a name or a TOML file): weights, history, curves, and its int8 file."""
-    from export.strategy import make_strategy
     from export.train_one import train_one
 
-    chosen = _training(recipe, options)
-    strategy = make_strategy(options["strategy"])
-    train_one(
-        chosen, options["data"], options["sets"], options["out"], pictures=options["pictures"], strategy=strategy, say=click.echo
-    )
+    (chosen,), common = _training([recipe], options)
+    train_one(chosen, **common)
 
 
 @click.command("choose")
@@ -82,15 +86,10 @@ def train_command(recipe: str, **options: Any) -> None:
 @_for_training
 def choose_command(recipes: tuple[str, ...], **options: Any) -> None:
     """Train every RECIPE on the same patients and choose by accuracy, then loss, on held-out ones; the test part stays unseen."""
-    from export.strategy import make_strategy
     from export.train_one import choice_table, choose
 
-    chosen = [_training(recipe, options) for recipe in recipes]
-    strategy = make_strategy(options["strategy"])
-    ordered = choose(
-        chosen, options["data"], options["sets"], options["out"], pictures=options["pictures"], strategy=strategy, say=click.echo
-    )
-    click.echo(choice_table(ordered))
+    chosen, common = _training(recipes, options)
+    click.echo(choice_table(choose(chosen, **common)))
 
 
 @click.command("crossval")
@@ -103,23 +102,9 @@ def choose_command(recipes: tuple[str, ...], **options: Any) -> None:
 def crossval_command(recipe: str, protocol: Any, also_ungrouped: bool, splits: Path | None, int8: bool, **options: Any) -> None:
     """Train and test a network by RECIPE, fold by fold, by patient."""
     from export.crossval import crossval
-    from export.strategy import make_strategy
 
-    chosen = _training(recipe, options)
-    strategy = make_strategy(options["strategy"])
-    crossval(
-        chosen,
-        options["data"],
-        options["sets"],
-        options["out"],
-        protocol=protocol,
-        also_ungrouped=also_ungrouped,
-        splits=splits,
-        pictures=options["pictures"],
-        int8=int8,
-        strategy=strategy,
-        say=click.echo,
-    )
+    (chosen,), common = _training([recipe], options)
+    crossval(chosen, **common, protocol=protocol, also_ungrouped=also_ungrouped, splits=splits, int8=int8)
 
 
 COMMANDS = (train_command, choose_command, crossval_command)

@@ -106,8 +106,8 @@ def crossval(
     )
     if also_ungrouped:
         plans.append(_plan(recipe, samples, plans[0].protocol, False))
-    begin(out, recipe, samples)
-    for plan in plans:
+    begin(out, recipe, samples, strategy)
+    for plan in plans if strategy.chief else ():
         _note_plan(out / _folder(plan), record_plan(plan, samples, recipe.classes))
     side = recipe.side or network.side
     ready = Pictures(mapped_pixels(samples, side, out), targets(samples, recipe.classes), len(recipe.classes))
@@ -122,9 +122,10 @@ def crossval(
         for predictions in mine:
             scores.append(_scores(predictions, plan, samples, recipe))
             say(describe(scores[-1]))
-    write_predictions(out / PREDICTIONS, found)
-    (out / SCORES).write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=1) + b"\n")
-    remove_pixels(out)
+    with strategy.place(out) as place:
+        write_predictions(place / PREDICTIONS, found)
+        (place / SCORES).write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=1) + b"\n")
+        remove_pixels(place)
     return scores
 
 
@@ -166,7 +167,7 @@ def _fold(data: Data, plan: Plan, number: int, out: Path, say: Say) -> list[Pred
     """Return the predictions of a fold, in float and int8; trained only if it is not finished."""
     named = plan.splits[number]
     folder = out / _folder(plan) / named.name
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / PREDICTIONS
     if file.exists():
         say(f"{_folder(plan)}, {named.name}: finished before")
@@ -178,13 +179,16 @@ def _fold(data: Data, plan: Plan, number: int, out: Path, say: Say) -> list[Pred
     trained = train_network(
         data.recipe, data.network, data.pictures, split.train, split.validation, folder, strategy=data.strategy, say=say
     )
-    result, floats, fixed = write_outcome(folder, trained, data.pictures, split, data.recipe, data.network, int8=data.int8, say=say)
-    both: list[tuple[Precision, Unseen | None]] = [("float32", floats), ("int8", fixed)]
-    found = [_predictions(data, plan, named, number, name, unseen) for name, unseen in both if unseen is not None]
-    beside = folder / f"{PREDICTIONS}.new"
-    write_predictions(beside, found)
-    close_training(folder, result)
-    beside.replace(file)
+    with data.strategy.place(folder) as place:
+        result, floats, fixed = write_outcome(
+            place, trained, data.pictures, split, data.recipe, data.network, int8=data.int8, say=say
+        )
+        both: list[tuple[Precision, Unseen | None]] = [("float32", floats), ("int8", fixed)]
+        found = [_predictions(data, plan, named, number, name, unseen) for name, unseen in both if unseen is not None]
+        beside = place / f"{PREDICTIONS}.new"
+        write_predictions(beside, found)
+        close_training(place, result)
+        beside.replace(place / PREDICTIONS)
     return found
 
 

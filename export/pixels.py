@@ -12,7 +12,7 @@ import numpy as np
 from edge.preprocess import PREPROCESS_VERSION
 from export.dataset import Pixels, Sample, load_pixels
 
-_PREFIX = "pixels-"
+PREFIX = "pixels-"
 
 
 def mapped_pixels(samples: Sequence[Sample], side: int, folder: Path) -> Pixels:
@@ -21,7 +21,7 @@ def mapped_pixels(samples: Sequence[Sample], side: int, folder: Path) -> Pixels:
     Raises:
         DataError: if pictures cannot be read.
     """
-    path = folder / f"{_PREFIX}{_digest(samples, side)}.npy"
+    path = folder / f"{PREFIX}{_digest(samples, side)}.npy"
     if not path.exists():
         beside = path.with_suffix(f".{os.getpid()}.new")
         try:
@@ -35,7 +35,7 @@ def mapped_pixels(samples: Sequence[Sample], side: int, folder: Path) -> Pixels:
 
 def remove_pixels(folder: Path) -> None:
     """Remove what `mapped_pixels` has written: these are pictures of patients, and they can be made again."""
-    for path in folder.glob(f"{_PREFIX}*"):
+    for path in folder.glob(f"{PREFIX}*"):
         path.unlink()
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +20,10 @@ Name = Literal["none", "mirrored", "multiworker"]
 
 @dataclass(frozen=True)
 class Strategy:
-    """inner: TensorFlow's, or None. chief: whether this process writes files."""
+    """inner: TensorFlow's, or None. chief: whether this process keeps what it writes; of several machines one does.
+
+    All machines see the same folders: the others read the chief's checkpoint when a training goes on.
+    """
 
     inner: Any = None
     chief: bool = True
@@ -26,6 +32,15 @@ class Strategy:
         """Return where a network has to be built, compiled and given weights."""
         scope: AbstractContextManager[Any] = nullcontext() if self.inner is None else self.inner.scope()
         return scope
+
+    @contextmanager
+    def place(self, folder: Path) -> Iterator[Path]:
+        """Give the folder for what is written after a training; for others than the chief one that is thrown away."""
+        if self.chief:
+            yield folder
+        else:
+            with TemporaryDirectory() as away:
+                yield Path(away)
 
     def spread(self, batches: Any) -> Any:
         """Return the pipeline with each batch divided among the devices; every machine draws the same order and takes its turn."""

@@ -42,7 +42,7 @@ def train_one(
     """
     network, samples = gather(data, sets, recipe, pictures)
     split = training_only(samples, recipe.classes, seed=recipe.split_seed, validation=recipe.validation)
-    begin(out, recipe, samples)
+    begin(out, recipe, samples, strategy)
     done = read_result(out)
     if done is not None:
         say(f"{out} is finished: nothing to do")
@@ -84,15 +84,17 @@ def choose(
     kept = [samples[i] for i in known]
     split = Split(np.searchsorted(known, whole.train), np.searchsorted(known, whole.validation), known[:0])
     for recipe in recipes:
-        begin(out / recipe.network, recipe, kept)
-    (out / SPLITS).write_bytes(msgspec.json.encode(record_plan(plan, samples, first.classes)) + b"\n")
+        begin(out / recipe.network, recipe, kept, strategy)
+    if strategy.chief:
+        (out / SPLITS).write_bytes(msgspec.json.encode(record_plan(plan, samples, first.classes)) + b"\n")
     results = []
     for recipe in recipes:
         say(f"candidate {recipe.network}: {len(split.train)} pictures to learn from, {len(split.validation)} held out")
         folder = out / recipe.network
         results.append(read_result(folder) or _run(recipe, kept, split, folder, strategy, say))
     ordered = sorted(results, key=lambda result: (-result.val_accuracy, result.val_loss))
-    (out / CHOICE).write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
+    with strategy.place(out) as place:
+        (place / CHOICE).write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
     return ordered
 
 
@@ -114,7 +116,8 @@ def _run(recipe: Recipe, samples: Sequence[Sample], split: Split, folder: Path, 
     side = recipe.side or network.side
     pictures = Pictures(mapped_pixels(samples, side, folder), targets(samples, recipe.classes), len(recipe.classes))
     trained = train_network(recipe, network, pictures, split.train, split.validation, folder, strategy=strategy, say=say)
-    result, _, _ = write_outcome(folder, trained, pictures, split, recipe, network, int8=True, say=say)
-    close_training(folder, result)
-    remove_pixels(folder)
+    with strategy.place(folder) as place:
+        result, _, _ = write_outcome(place, trained, pictures, split, recipe, network, int8=True, say=say)
+        close_training(place, result)
+        remove_pixels(place)
     return result

@@ -158,8 +158,10 @@ def train_network(
             seconds=round(time.monotonic() - began, 2),
         )
         progress = _after(progress, row, recipe.plateau)
+        # All machines have to read them: the statistics of batch normalization are a mean over machines.
+        weights, state = model.get_weights(), [variable.numpy() for variable in model.optimizer.variables]
         if strategy.chief:
-            save_checkpoint(folder, progress, model.get_weights(), [v.numpy() for v in model.optimizer.variables])
+            save_checkpoint(folder, progress, weights, state)
         say(_line(row, recipe.all_epochs))
     if plain is not model:
         plain.set_weights(model.get_weights())
