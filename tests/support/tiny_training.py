@@ -1,6 +1,7 @@
 """A training that takes seconds, for tests that need it in a process of its own.
 
 `python -m tests.support.tiny_training killed FOLDER` trains and says a line an epoch; its test ends it with SIGKILL.
+`python -m tests.support.tiny_training worker FOLDER` is one of the machines that TF_CONFIG names.
 `python -m tests.support.tiny_training mirrored FOLDER` trains on two logical CPU devices and on one, and compares.
 """
 
@@ -85,5 +86,9 @@ if __name__ == "__main__":
     what, where = sys.argv[1], Path(sys.argv[2])
     if what == "mirrored":
         _mirrored(where)
+    elif what == "worker":
+        strategy = make_strategy("multiworker")
+        told = tiny_training(where, strategy=strategy)
+        print("chief" if strategy.chief else "other", told.history[-1].val_loss, [w.sum() for w in told.model.get_weights()])
     else:
         tiny_training(where, say=lambda line: print(line, flush=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from export.networks.catalog import Network
 from export.recipe import Frozen, Plateau
 from export.strategy import make_strategy
 from export.training import as_input, build_network, require_network
+from tests.support.processes import free_port
 from tests.support.tiny_training import PLAIN, RECIPE, TINY, TRAIN, make, pictures, tiny_training
 
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1"}
@@ -67,6 +69,23 @@ def test_two_devices_learn_what_one_learns(tmp_path):
     assert float(found["apart"]) < 1e-5
     assert found["same"] == "True"
     assert float(found["norm"]) > 0.8
+
+
+@pytest.mark.soak
+def test_two_machines_end_with_one_network(tmp_path):
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    command = [sys.executable, "-m", "tests.support.tiny_training", "worker", str(tmp_path / "shared")]
+
+    def start(index):
+        config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, "TF_CONFIG": config})
+
+    for _ in range(2):  # the second time there is nothing left to do, for any of them
+        machines = [start(0), start(1)]
+        said = [machine.communicate(timeout=250)[0].splitlines()[-1].split(maxsplit=1) for machine in machines]
+        assert [who for who, _ in said] == ["chief", "other"]
+        assert said[0][1] == said[1][1]
+    assert load_checkpoint(tmp_path / "shared")[0].done == RECIPE.epochs
 
 
 def test_frozen_backbones_keep_still_and_then_learn(tmp_path):
