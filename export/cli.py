@@ -12,6 +12,7 @@ from PIL import Image
 
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
+from export.cli_training import COMMANDS, named_file
 from export.dataset import CLASSES, load_pixels, read_dataset, some_of_each, targets
 from export.errors import ExportError, ReportError, WeightsError
 from export.phantom import phantom, random_opacities
@@ -96,7 +97,7 @@ def try_command(
     from export.trial import try_network
 
     chosen = [find(name) for name in names]
-    files = dict(_named_file(text) for text in weights)
+    files = dict(named_file(text) for text in weights)
     for backbone in files:
         if not any(backbone in network.backbones for network in chosen):
             raise WeightsError(f"None of the chosen networks has a backbone {backbone}. `cxr-export networks` lists them.")
@@ -108,13 +109,6 @@ def try_command(
         pixels = load_pixels(samples, side or network.side)
         trial = try_network(network, pixels, targets(samples), classes=len(CLASSES), steps=steps, weights=mine)
         click.echo(msgspec.json.encode(trial))
-
-
-def _named_file(text: str) -> tuple[str, Path]:
-    name, sign, file = text.partition("=")
-    if not (name and sign and file):
-        raise click.BadParameter(f"{text!r} is not BACKBONE=FILE", param_hint="--weights")
-    return name, Path(file)
 
 
 @main.command()
@@ -226,3 +220,7 @@ def import_dicom_command(folder: Path, labels: Path, out: Path, key: Path | None
 
     for line in summary(import_dicom(folder, labels, out, key=key, source=source, burned_in=with_burned_in), out):
         click.echo(line)
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

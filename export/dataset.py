@@ -188,34 +188,45 @@ def some_of_each(samples: Sequence[Sample], count: int, seed: int) -> list[Sampl
     return [chosen[int(i)] for i in rng.permutation(len(chosen))]
 
 
-def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> Pixels:
+def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE, store: Path | None = None) -> Pixels:
     """Decode and preprocess; shape (n, side, side), uint8.
+
+    Args:
+        samples: at least one.
+        side: pixels on a side.
+        store: a file (.npy) to map the result from, for sets that are larger than memory; None keeps it in memory.
 
     Raises:
         DataError: if files cannot be read; all are tried first, so that one run names them all.
     """
-    pixels, _, broken = readable_pixels(samples, side)
+    wanted = list(samples)
+    if not wanted:
+        raise DataError("There are no labelled pictures to load.")
+    pixels, _, broken = readable_pixels(wanted, side, store)
     if broken:
         raise DataError(f"Of the labelled pictures {some(broken)} cannot be read. Copy them again, or remove their rows.")
-    if not len(pixels):
-        raise DataError("There are no labelled pictures to load.")
     return pixels
 
 
-def readable_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> tuple[Pixels, list[Sample], list[str]]:
-    """Decode and preprocess what can be read.
+def readable_pixels(
+    samples: Sequence[Sample], side: int = INPUT_SIDE, store: Path | None = None
+) -> tuple[Pixels, list[Sample], list[str]]:
+    """Decode and preprocess what can be read; `side` and `store` as for `load_pixels`.
 
     Returns:
         Pictures, shape (n, side, side), uint8; their samples; and the files that cannot be read, each with its reason.
     """
-    pictures, whole, broken = [], [], []
+    shape = (len(samples), side, side)
+    pictures = np.empty(shape, np.uint8) if store is None else np.lib.format.open_memmap(store, "w+", np.uint8, shape)
+    whole: list[Sample] = []
+    broken: list[str] = []
     for sample in samples:
         try:
-            pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image, side)))
+            pictures[len(whole)] = np.asarray(preprocess_image(decode_file(sample.file).image, side))
             whole.append(sample)
         except ImageError as error:
             broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
-    return np.array(pictures, dtype=np.uint8).reshape(-1, side, side), whole, broken
+    return pictures[: len(whole)], whole, broken
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:
