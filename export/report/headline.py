@@ -76,7 +76,7 @@ def _giveaway(figures: Figures, name: str) -> str:
 def _same_source(figures: Figures, name: str) -> str:
     rows = [row for row in figures.same_source if row.name == figures.concern]
     if not rows:
-        return f"No source here has pictures both with and without {name}: it cannot be told whether the disease or the source is seen."
+        return f"No source here has pictures both with and without {name}: nobody can tell whether it sees disease or source."
     known = [row for row in rows if row.auc]
     if not known:
         counts = f"{rows[0].positives} of {rows[0].pictures} pictures"
