@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
+from export.cli_report import REPORT_COMMANDS
 from export.dataset import CLASSES, load_pixels, read_dataset, some_of_each, targets
 from export.errors import ExportError, ReportError, WeightsError
 from export.phantom import phantom, random_opacities
@@ -174,30 +174,8 @@ def phantom_command(file: Path, seed: int, opacities: int, size: tuple[int, int]
     Image.fromarray(phantom(seed, width=width, height=height, opacity=random_opacities(seed, opacities))).save(file)
 
 
-_input = click.Path(dir_okay=False, path_type=Path)
-
-
-@main.command("evaluate")
-@click.argument("files", nargs=-1, type=_input, metavar="PREDICTIONS.json...")
-@click.option("--out", type=_folder, required=True, help="Folder for report.html, figures.json and the charts.")
-@click.option("--network", "subject", default=None, help="Which network the page is about; the first one if not given.")
-@click.option("--history", "histories", type=_input, multiple=True, help="Epochs of a training; once for each network.")
-@click.option("--compression", type=_input, default=None, help="Sizes and speeds of the network's forms.")
-@click.option("--explained", type=_input, default=None, help="How much heat lies inside the lungs.")
-@click.option("--samples", type=_input, default=None, help="Sample pictures with heat.")
-@click.option("--card", type=_input, default=None, help="Texts of the model card; else they come from the bundle.")
-@click.option("--bundle", type=_folder, default=None, help="Bundle for the card and --external; the shipped one if not given.")
-@click.option("--external", type=_folder, default=None, help="Labelled folder with a manifest.csv that nothing was learned from.")
-def evaluate_command(files: tuple[Path, ...], out: Path, **options: Any) -> None:
-    """Write one page of what a network can and cannot do, from PREDICTIONS and what is given beside them."""
-    from export.report.command import evaluate
-    from export.report.page import PAGE_NAME
-    from export.report.words import span
-
-    found = evaluate(files, out, arguments=sys.argv[1:], **options)
-    score = found.main.score
-    click.echo(f"{found.subject}: {score.pictures} pictures of {score.patients} patients, accuracy {span(score.accuracy)}")
-    click.echo(f"wrote {out / PAGE_NAME}")
+for _report_command in REPORT_COMMANDS:
+    main.add_command(_report_command)
 
 
 if __name__ == "__main__":

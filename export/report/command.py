@@ -61,7 +61,7 @@ def evaluate(
         notes=notes,
     )
     given = [*files, *histories, *(file for file in (compression, explained, samples, card) if file)]
-    return write_report(out, predictions, parts, made("cxr-export evaluate", arguments, given), subject)
+    return write_report(out, predictions, parts, made("cxr-export", arguments, given), subject)
 
 
 def opened(folder: Path) -> Bundle:

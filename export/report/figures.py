@@ -24,8 +24,6 @@ from export.report.subsets import (
     same_source,
 )
 
-_INFECTIONS = ("covid19", "covid", "covid-19")
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -68,7 +66,8 @@ class Figures:
 
 def concern_of(classes: Sequence[str]) -> str:
     """Return the class that a page asks about first: covid where there is one, else the last that is not normal."""
-    return next((name for name in classes if name in _INFECTIONS), [name for name in classes if name != "normal"][-1])
+    covid = [name for name in classes if "covid" in name and not name.startswith("non")]
+    return (covid or [name for name in classes if name != "normal"][-1:] or list(classes))[0]
 
 
 def figures(predictions: Sequence[Predictions], subject: str | None = None) -> Figures:
