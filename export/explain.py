@@ -16,6 +16,7 @@ from export.metrics import Floats
 Maps = npt.NDArray[np.float64]
 """Shape (n, rows, columns), of any size; a map covers its whole picture."""
 _BATCH = 16
+_COARSEST = 4
 
 
 def class_activation_map(heat: npt.NDArray[np.floating], number: int) -> Floats:
@@ -68,7 +69,7 @@ def grad_cam(model: Any, pictures: npt.NDArray[np.float32], numbers: npt.NDArray
         model: as in `gradient_saliency`; functional or sequential.
         pictures: shape (n, side, side, channels).
         numbers: shape (n,), of the class for each picture.
-        layer: name of the layer whose maps are used; None for the last one that has maps of more than one pixel.
+        layer: name of the layer whose maps are used; None for the last one with maps of at least 4 x 4: coarser ones show nothing.
 
     Raises:
         ValueError: if no layer has such maps.
@@ -115,6 +116,6 @@ def _logits(output: Any) -> Any:
 def _last_maps(model: Any) -> str:
     for one in reversed(model.layers):
         shape = one.output_shape
-        if isinstance(shape, tuple) and len(shape) == 4 and min(side or 2 for side in shape[1:3]) > 1:
+        if isinstance(shape, tuple) and len(shape) == 4 and min(side or _COARSEST for side in shape[1:3]) >= _COARSEST:
             return str(one.name)
     raise ValueError(f"{model.name} has no layer with maps; Grad-CAM needs one")

@@ -256,4 +256,4 @@ def _curves(name: str, history: Sequence[Epoch], number: int) -> Chart:
     last = history[-1]
     alt = f"Learning curves of {name}, {len(history)} epochs. Last training loss {last.loss:.2f}"
     alt += f", validation loss {last.val_loss:.2f}." if last.val_loss is not None else "."
-    return _make(f"learning-{number}", f"How {name} learned", alt, 5.4, draw)
+    return _make(f"learning-{number}", f"Learning curves: {name}", alt, 5.4, draw)

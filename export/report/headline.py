@@ -6,7 +6,7 @@ from export.metrics import Estimate
 from export.report.figures import Figures
 from export.report.score import Score
 from export.report.subsets import Elsewhere
-from export.report.words import CONDITIONS, class_name, of_hundred
+from export.report.words import CONDITIONS, class_name, of_hundred, place_name
 
 _HARD = ("lungs_out", "centre_out", "border_only", "shape_only")
 """Controls, the most telling first."""
@@ -56,7 +56,7 @@ def _alarms(score: Score, concern: str, name: str) -> str:
     found, false = round(figures.sensitivity.value * 100), round((1 - figures.specificity.value) * 900)
     return (
         f"Where 100 of 1000 people X-rayed have {name}, that is {found + false} alarms: {found} real ones and {false} false ones, "
-        f"and {100 - found} people sent home unnoticed."
+        f"and {100 - found} people with {name} who go unnoticed."
     )
 
 
@@ -106,7 +106,7 @@ def _control(figures: Figures, name: str) -> str:
 
 
 def _elsewhere(row: Elsewhere, name: str) -> str:
-    what = f"{row.protocol} ({row.dataset})"
+    what = f"{place_name(row.protocol)} ({row.dataset})"
     parts = []
     if row.coverage and row.confident_wrong:
         answered, wrong = of_hundred(row.coverage.value), of_hundred(row.confident_wrong.value)

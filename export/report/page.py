@@ -19,8 +19,8 @@ from export.report.headline import plain_words, warnings
 from export.report.inputs import CardTexts, Compressed, Epoch, Explained, SamplePicture, Span
 from export.report.papers import against
 from export.report.pictures import Shown, show
-from export.report.subsets import ENOUGH
-from export.report.words import class_name, condition_name, of_hundred, span, use_of, verdict
+from export.report.score import ENOUGH
+from export.report.words import class_name, condition_name, of_hundred, place_name, span, use_of, verdict
 
 PAGE_NAME = "report.html"
 FIGURES_NAME = "figures.json"
@@ -111,7 +111,7 @@ def _environment() -> Environment:
         loader=PackageLoader("export.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"span": span, "class_name": class_name, "of_hundred": of_hundred, "png": _data_uri, "picture": _picture}
-    environment.filters |= {"condition": condition_name, "verdict": verdict, "use": use_of}
+    environment.filters |= {"condition": condition_name, "verdict": verdict, "use": use_of, "place": place_name}
     environment.globals["style"] = _style
     return environment
 

@@ -11,6 +11,8 @@ from export.report.blocks import Block, Bools
 
 PREVALENCES = (0.02, 0.10, 0.30)
 """Shares of people with the finding for which predictive values are given: a screening, a clinic, a ward in an outbreak."""
+ENOUGH = 10
+"""Patients on each side below which an area under the curve, and any figure of a subgroup, is not given."""
 BINS = 10
 """Of confidence, equally wide, in the reliability diagram."""
 _ROC_POINTS = 200
@@ -131,10 +133,12 @@ def share(block: Block, right: Bools, among: Bools, everyone: Floats | None = No
 
 
 def auc_of(block: Block, number: int, everyone: Floats | None = None) -> Estimate | None:
-    """Return the area under the curve of one class against the rest; None if one side is empty."""
+    """Return the area under the curve of one class against the rest; None if one side has too few patients."""
     rows = np.vstack([np.ones(len(block)), draws(block.patients)]) if everyone is None else everyone
     positive = block.truth == number
     fewest = min(len(set(block.patients[positive])), len(set(block.patients[~positive])))
+    if fewest < ENOUGH:
+        return None
     return _figure(aucs(positive, block.chances[:, number], rows), block, np.ones(len(block), dtype=np.bool_), fewest)
 
 

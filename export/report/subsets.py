@@ -10,10 +10,8 @@ import numpy as np
 from export.metrics import Estimate, auc, bounded, draws
 from export.predictions import Picture
 from export.report.blocks import Block, common
-from export.report.score import auc_of, share
+from export.report.score import ENOUGH, auc_of, share
 
-ENOUGH = 10
-"""Patients a side below which a figure of a subgroup is not given."""
 _AGES = ((18, "under 18"), (40, "18 to 39"), (60, "40 to 59"), (75, "60 to 74"), (131, "75 and older"))
 _UNKNOWN = "not known"
 
@@ -127,7 +125,7 @@ def _group(by: str, name: str, block: Block, concern: int) -> Group:
         accuracy=share(block, block.answer == block.truth, everything) if people >= ENOUGH else None,
         sensitivity=share(block, called, positive) if with_it >= ENOUGH else None,
         specificity=share(block, ~called, ~positive) if without >= ENOUGH else None,
-        auc=auc_of(block, concern) if min(with_it, without) >= ENOUGH else None,
+        auc=auc_of(block, concern),
     )
 
 
@@ -145,25 +143,20 @@ def controls(mine: Sequence[Block], main: Block, concern: int) -> list[Control]:
             if not len(some):
                 continue
             everything = np.ones(len(some), dtype=np.bool_)
+            enough = len(set(some.patients)) >= ENOUGH
             rows.append(
                 Control(
                     condition=block.condition,
                     dataset=name,
                     pictures=len(some),
                     patients=len(set(some.patients)),
-                    accuracy=share(some, some.answer == some.truth, everything),
-                    auc=_auc_if_enough(some, concern),
-                    whole_accuracy=share(same, same.answer == same.truth, everything),
-                    whole_auc=_auc_if_enough(same, concern),
+                    accuracy=share(some, some.answer == some.truth, everything) if enough else None,
+                    auc=auc_of(some, concern),
+                    whole_accuracy=share(same, same.answer == same.truth, everything) if enough else None,
+                    whole_auc=auc_of(same, concern),
                 )
             )
     return rows
-
-
-def _auc_if_enough(block: Block, concern: int) -> Estimate | None:
-    positive = block.truth == concern
-    sides = (len(set(block.patients[side])) for side in (positive, ~positive))
-    return auc_of(block, concern) if min(sides) >= ENOUGH else None
 
 
 def elsewhere(block: Block, dataset: str, concern: int) -> Elsewhere:
@@ -194,7 +187,7 @@ def elsewhere(block: Block, dataset: str, concern: int) -> Elsewhere:
 
 
 def _areas(block: Block) -> dict[str, Estimate]:
-    found = {name: _auc_if_enough(block, number) for number, name in enumerate(block.classes)}
+    found = {name: auc_of(block, number) for number, name in enumerate(block.classes)}
     return {name: area for name, area in found.items() if area is not None}
 
 
@@ -207,7 +200,7 @@ def same_source(block: Block) -> list[SameSource]:
         for number, name in enumerate(block.classes):
             positive = part.truth == number
             if source and name != "normal" and positive.any() and not positive.all():
-                area = _auc_if_enough(part, number)
+                area = auc_of(part, number)
                 rows.append(SameSource(source, name, len(part), int(positive.sum()), len(set(part.patients)), area))
     return rows
 
@@ -225,7 +218,7 @@ def giveaways(block: Block, concern: int) -> list[Giveaway]:
         positive = part.truth == concern
         for fact, value in facts.items():
             values = np.array([value(picture) for picture in part.pictures])
-            if len(set(values.tolist())) < 2 or _auc_if_enough(part, concern) is None:
+            if len(set(values.tolist())) < 2 or auc_of(part, concern) is None:
                 continue
             _, code = np.unique(values, return_inverse=True)
             shares = np.bincount(code, weights=positive) / np.bincount(code)

@@ -28,6 +28,11 @@ def condition_name(name: str) -> str:
     return CONDITIONS.get(name, name.replace("_", " "))
 
 
+def place_name(protocol: str) -> str:
+    """Return what is said of a place: its protocol without the word that marks it as elsewhere."""
+    return protocol.partition(": ")[2] or protocol
+
+
 def of_hundred(share: float) -> int:
     """Return a share as a natural frequency."""
     return round(100 * share)

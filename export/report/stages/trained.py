@@ -103,6 +103,9 @@ def p3_briefly(bench: Bench, gathered: Gathered) -> None:
     split = bench.split
     pixels = load_pixels(bench.samples, P3_SIDE)
     model = build_p3(len(CLASSES), P3_SIDE)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # after some 150 steps Keras' 0.99 would still remember the untrained network
     model.compile(
         keras.optimizers.RMSprop(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
     )
