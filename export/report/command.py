@@ -58,7 +58,7 @@ def evaluate(
         samples=read_part(samples, list[SamplePicture], "`cxr-export report`") if samples else [],
         refused=refused,
         recorded=recorded_of(loaded.manifest) if loaded else {},
-        notes=notes,
+        notes=[*(texts.notes if texts else ()), *notes],
     )
     given = [*files, *histories, *(file for file in (compression, explained, samples, card) if file)]
     return write_report(out, predictions, parts, made("cxr-export", arguments, given), subject)

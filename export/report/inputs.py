@@ -76,7 +76,7 @@ class SamplePicture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CardTexts(msgspec.Struct, frozen=True, kw_only=True):
-    """The words around a network. trained_on: also says which pictures it has seen."""
+    """The words around a network. notes: which pictures the figures are from, and which of them it has seen."""
 
     name: str
     intended_use: str
@@ -85,6 +85,7 @@ class CardTexts(msgspec.Struct, frozen=True, kw_only=True):
     licence: str
     limits: list[str]
     facts: dict[str, str] = {}
+    notes: list[str] = []
 
 
 T = TypeVar("T")

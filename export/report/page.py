@@ -82,6 +82,9 @@ def write_report(out: Path, predictions: Iterable[Predictions], parts: Parts, ma
         "explained": parts.explained,
         "recorded": parts.recorded,
         "refused": parts.refused,
+        "samples": [{"outcome": one.outcome, "dataset": one.dataset, "sentence": one.sentence} for one in shown],
+        "card": parts.card,
+        "notes": parts.notes,
         "made": made,
     }
     (out / FIGURES_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(numbers), indent=1) + b"\n")

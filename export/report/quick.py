@@ -58,7 +58,7 @@ def quick_report(
     for stage in stages:
         stage(bench, gathered)
         say(f"{stage.__name__}: done after {time.monotonic() - began:.0f} s")
-    card = card_of(loaded.manifest)
+    card = msgspec.structs.replace(card_of(loaded.manifest), notes=gathered.notes)
     parts = Parts(
         card=card,
         histories=gathered.histories,
