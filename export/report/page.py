@@ -128,8 +128,10 @@ def _data_uri(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def _picture(chart: Chart) -> Any:
-    """Return the chart in the reader's colours; on paper the light one."""
+def _picture(chart: Chart | None) -> Any:
+    """Return the chart in the reader's colours, on paper the light one; nothing where there were no numbers for it."""
+    if chart is None:
+        return ""
     dark, light = _data_uri(chart.dark), _data_uri(chart.light)
     return Markup(
         '<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{}"><img src="{}" alt="{}"></picture>'
