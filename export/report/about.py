@@ -16,6 +16,7 @@ MUST_NOT = (
 LIMITS = (
     "It knows only the words that it was taught. A tumour, tuberculosis or a broken rib may come out as “normal”.",
     "It may have learned where pictures come from instead of disease: see the controls.",
+    "The labels that it is judged by are not certain either: many were taken from written reports by a program.",
     "No study of it in a clinic exists. It is not a medical device.",
 )
 

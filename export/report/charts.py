@@ -173,7 +173,7 @@ def _confusion(score: Score, classes: Sequence[str]) -> Chart:
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=15)
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="the network says", ylabel="it is")
+        axes.set(xlabel="the network says", ylabel="the label says")
 
     rows = "; ".join(
         f"{names[r]}: " + ", ".join(f"{table[r, c]} called {names[c]}" for c in range(len(names))) for r in range(len(names))
@@ -245,11 +245,10 @@ def _curves(name: str, history: Sequence[Epoch], number: int) -> Chart:
         for axes, parts in ((top, ("loss", "val_loss")), (bottom, ("accuracy", "val_accuracy"))):
             for part, dash, label in zip(parts, ("-", "--"), ("training pictures", "validation patients"), strict=True):
                 values = [getattr(one, part) for one in history]
-                if any(value is not None for value in values):
-                    axes.plot(epochs, [np.nan if v is None else v for v in values], dash, marker="o", markersize=4, label=label)
+                drawn = [np.nan if value is None else value for value in values]
+                axes.plot(epochs, drawn, dash, marker="o", markersize=4, label=label)
             axes.set_ylabel(parts[0])
-            if axes.lines:
-                axes.legend()
+        figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         bottom.set_xlabel("epoch")
         bottom.set_ylim(0, 1.03)
 

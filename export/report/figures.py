@@ -86,7 +86,7 @@ def figures(predictions: Sequence[Predictions], subject: str | None = None) -> F
     concern = concern_of(main.classes)
     number = main.classes.index(concern)
     same_classes = [block for block in blocks if block.classes == main.classes]
-    mine = [block for block in same_classes if block.network == name and block.precision == main.precision]
+    mine = _one_precision([block for block in same_classes if block.network == name], main.precision)
     away = [block for block in mine if block.elsewhere and block.condition == "whole"]
     counts = np.bincount(main.truth, minlength=len(main.classes))
     return Figures(
@@ -122,6 +122,16 @@ def _main(blocks: Sequence[Block], name: str) -> Block:
     if not usable:
         raise ReportError(f"There are no predictions of whole, labelled pictures by {name or 'any network'}; nothing to report on.")
     return usable[0]
+
+
+def _one_precision(blocks: Sequence[Block], precision: str) -> list[Block]:
+    """Return one block a protocol and condition: of that precision where there is one, else of what there is."""
+    chosen: dict[tuple[str, bool, str], Block] = {}
+    for block in blocks:
+        key = (block.protocol, block.grouped, block.condition)
+        if key not in chosen or block.precision == precision:
+            chosen[key] = block
+    return list(chosen.values())
 
 
 def _folds(block: Block, concern: int) -> list[Fold]:

@@ -47,7 +47,7 @@ def show(sample: SamplePicture, number: int) -> Shown:
         if sample.abstained
         else class_name(sample.answer)
     )
-    sentence = f"It is {class_name(sample.label)}; the network says: {said}. {chances}."
+    sentence = f"Its label is {class_name(sample.label)}; the network says: {said}. {chances}."
     panels = [Panel("the picture", f"Chest radiograph. {sentence}", sample.picture)]
     for heat in sample.heat:
         where = f"{heat.method}, {heat.network}"

@@ -232,6 +232,11 @@ def test_elsewhere_is_apart_and_strangers_are_counted():
     assert found.elsewhere[1].accuracy is None
 
 
+def test_another_place_is_shown_though_only_float_was_run_there():
+    found = figures([skilled(60), guesses(40, protocol="leave-one-source-out", precision="float32")])
+    assert (found.main.precision, [row.pictures for row in found.elsewhere]) == ("int8", [40])
+
+
 def test_networks_are_compared_in_pairs_on_the_same_pictures():
     ours, other = skilled(90, strength=3), guesses(90, seed=1, network="p3", precision="float32")
     other = msgspec.structs.replace(other, pictures=ours.pictures)
@@ -455,6 +460,14 @@ def test_a_part_of_another_kind_is_one_sentence(tmp_path, option, content, part)
     (sentence,) = result.stderr.splitlines()
     assert part in sentence
     assert not (tmp_path / "out").exists()
+
+
+def test_figures_of_patients_on_both_sides_are_called_inflated(tmp_path):
+    write_predictions(tmp_path / "p.json", [skilled(40, grouped=False)])
+    CliRunner().invoke(main, ["evaluate", str(tmp_path / "p.json"), "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out/report.html").read_text()
+    assert "These figures are inflated." in text
+    assert "had not seen" not in text
 
 
 def test_samples_are_shown_with_their_outcome(tmp_path):
