@@ -13,6 +13,7 @@ from PIL import Image
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
 from export.cli_training import COMMANDS, named_file
+from export.cli_report import REPORT_COMMANDS
 from export.dataset import CLASSES, load_pixels, read_dataset, some_of_each, targets
 from export.errors import ExportError, ReportError, WeightsError
 from export.phantom import phantom, random_opacities
@@ -224,3 +225,9 @@ def import_dicom_command(folder: Path, labels: Path, out: Path, key: Path | None
 
 for _command in COMMANDS:
     main.add_command(_command)
+for _report_command in REPORT_COMMANDS:
+    main.add_command(_report_command)
+
+
+if __name__ == "__main__":
+    main()
