@@ -142,6 +142,66 @@ def networks(as_json: bool) -> None:
             )
 
 
+@main.command()
+@click.argument("network")
+@click.option("--data", type=_folder, required=True, help="Folder of the labelled X-rays, one folder with a manifest.csv a set.")
+@click.option(
+    "--set", "sets", multiple=True, default=("darkcovid",), show_default=True, help="Which of its data sets; several times."
+)
+@click.option("--weights", type=_file, default=None, help="Weights for a NETWORK of the catalogue; without, they are random.")
+@click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of each fine-tuning.")
+@click.option("--kernels", type=click.Choice(["pointwise", "all"]), default="pointwise", show_default=True, help="What is pruned.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Of the parts by patient: that of the network's training.")
+@click.option("--pictures", type=click.IntRange(16), default=None, help="At most so many to fine-tune on, for a quick look.")
+@click.option("--out", type=_file, default=None, help="Also write the table here, as JSON.")
+def compress(
+    network: str,
+    data: Path,
+    sets: tuple[str, ...],
+    weights: Path | None,
+    epochs: int,
+    kernels: str,
+    seed: int,
+    pictures: int | None,
+    out: Path | None,
+) -> None:
+    """Prune and quantize NETWORK, a file of Keras or a name of the catalogue, in every way; print what each costs and brings."""
+    from export.compress.command import compress as run
+    from export.compress.table import text, write
+
+    table = run(
+        network, data, sets, weights=weights, epochs=epochs, kernels="all" if kernels == "all" else "pointwise", seed=seed,
+        limit=pictures, say=lambda line: click.echo(line, err=True),
+    )  # fmt: skip
+    click.echo(text(table))
+    if out is not None:
+        write(out, table)
+
+
+@main.command("onnx")
+@click.argument("network")
+@click.option("--weights", type=_file, default=None, help="Weights for a NETWORK of the catalogue; without, they are random.")
+@click.option("--out", type=_file, required=True, help="ONNX file to write.")
+def onnx_command(network: str, weights: Path | None, out: Path) -> None:
+    """Write NETWORK, a file of Keras or a name of the catalogue, as an ONNX file, and compare the two on drawn pictures."""
+    import numpy as np
+
+    from export.compress.command import load_network
+    from export.onnx import agreement, to_onnx
+
+    model, _ = load_network(network, weights)
+    data = to_onnx(model)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(data)
+    _, height, width, channels = model.input_shape
+    drawn = [phantom(seed, width=width, height=height, opacity=random_opacities(seed, seed)) for seed in range(9)]
+    same = agreement(data, model, np.repeat(np.stack(drawn)[..., np.newaxis], channels, axis=3))
+    click.echo(
+        f"wrote {out}, {len(data):,} bytes; onnxruntime names the same class for {same.same_class:.0%} of {same.pictures} drawn "
+        f"pictures, largest difference {same.largest_difference:.1e}"
+    )
+
+
 def _report(bundle: Path) -> dict[str, Any]:
     path = bundle / REPORT_NAME
     try:

@@ -2,6 +2,7 @@
 
 ExportError              anything that a person can act on; the text says what happened and what to do
 |-- DataError            labelled pictures are missing, unreadable, or too few to learn from and to test on
+|-- ConversionError      a network cannot be written in the wanted format, or pruned
 |-- RecipeError          a recipe of a training does not exist, says what cannot be, or is not the one a folder was begun with
 |-- ReportError          a bundle's report is missing or of another kind of model
 `-- WeightsError         a file of weights is missing or belongs to another network
@@ -21,6 +22,10 @@ class DataError(ExportError):
 
 class RecipeError(ExportError):
     """A recipe cannot be used."""
+
+
+class ConversionError(ExportError):
+    """A network cannot be written in the wanted format."""
 
 
 class ReportError(ExportError):
