@@ -8,21 +8,20 @@ from typing import Any
 
 import click
 
-_folder = click.Path(file_okay=False, path_type=Path)
-_file = click.Path(dir_okay=False, path_type=Path)
+from export.cli_options import FILE, FOLDER
 
 
 @click.command("evaluate")
-@click.argument("files", nargs=-1, type=_file, metavar="PREDICTIONS.json...")
-@click.option("--out", type=_folder, required=True, help="Folder for report.html, figures.json and the charts.")
+@click.argument("files", nargs=-1, type=FILE, metavar="PREDICTIONS.json...")
+@click.option("--out", type=FOLDER, required=True, help="Folder for report.html, figures.json and the charts.")
 @click.option("--network", "subject", default=None, help="Which network the page is about; the first one if not given.")
-@click.option("--history", "histories", type=_file, multiple=True, help="Epochs of a training; once for each network.")
-@click.option("--compression", type=_file, default=None, help="Sizes and speeds of the network's forms.")
-@click.option("--explained", type=_file, default=None, help="How much heat lies inside the lungs.")
-@click.option("--samples", type=_file, default=None, help="Sample pictures with heat.")
-@click.option("--card", type=_file, default=None, help="Texts of the model card; else they come from the bundle.")
-@click.option("--bundle", type=_folder, default=None, help="Bundle for the card and --external; the shipped one if not given.")
-@click.option("--external", type=_folder, default=None, help="Labelled folder with a manifest.csv that nothing was learned from.")
+@click.option("--history", "histories", type=FILE, multiple=True, help="Epochs of a training; once for each network.")
+@click.option("--compression", type=FILE, default=None, help="Sizes and speeds of the network's forms.")
+@click.option("--explained", type=FILE, default=None, help="How much heat lies inside the lungs.")
+@click.option("--samples", type=FILE, default=None, help="Sample pictures with heat.")
+@click.option("--card", type=FILE, default=None, help="Texts of the model card; else they come from the bundle.")
+@click.option("--bundle", type=FOLDER, default=None, help="Bundle for the card and --external; the shipped one if not given.")
+@click.option("--external", type=FOLDER, default=None, help="Labelled folder with a manifest.csv that nothing was learned from.")
 def evaluate_command(files: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Write one page of what a network can and cannot do, from PREDICTIONS and what is given beside them."""
     from export.report.command import evaluate
@@ -37,9 +36,9 @@ def evaluate_command(files: tuple[Path, ...], out: Path, **options: Any) -> None
 
 @click.command("report")
 @click.option("--quick", is_flag=True, required=True, help="The shipped bundle and small, briefly trained networks; some minutes.")
-@click.option("--data", type=_folder, required=True, help="Folder of the labelled X-rays, one folder with a manifest.csv a set.")
-@click.option("--out", type=_folder, required=True, help="Folder for report.html, figures.json, the charts and what they are from.")
-@click.option("--bundle", type=_folder, default=None, help="The bundle that the page is about; the shipped one if not given.")
+@click.option("--data", type=FOLDER, required=True, help="Folder of the labelled X-rays, one folder with a manifest.csv a set.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for report.html, figures.json, the charts and what they are from.")
+@click.option("--bundle", type=FOLDER, default=None, help="The bundle that the page is about; the shipped one if not given.")
 def report_command(quick: bool, data: Path, out: Path, bundle: Path | None) -> None:
     """Score a bundle on patients it has not seen, train small networks beside it, and write the page."""
     from export.report.page import PAGE_NAME

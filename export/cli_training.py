@@ -8,19 +8,17 @@ from typing import Any
 
 import click
 
+from export.cli_options import FILE, FOLDER, named_file
 from export.errors import WeightsError
-
-_folder = click.Path(file_okay=False, path_type=Path)
-_file = click.Path(dir_okay=False, path_type=Path)
 
 STRATEGIES = ("none", "mirrored", "multiworker")
 PROTOCOLS = ("holdout", "p3", "nested5", "tenfold", "fivefold")
 
 
 _TRAINING = (
-    click.option("--data", type=_folder, required=True, help="Folder of the labelled X-rays."),
+    click.option("--data", type=FOLDER, required=True, help="Folder of the labelled X-rays."),
     click.option("--set", "sets", multiple=True, default=("darkcovid",), show_default=True, help="Which data sets; several times."),
-    click.option("--out", type=_folder, required=True, help="Folder to write, or one whose training was interrupted."),
+    click.option("--out", type=FOLDER, required=True, help="Folder to write, or one whose training was interrupted."),
     click.option("--epochs", type=click.IntRange(1), default=None, help="Instead of the recipe's, in all."),
     click.option("--pictures", type=click.IntRange(8), default=None, help="About so many, of all classes alike, for a trial."),
     click.option("--side", type=click.IntRange(32), default=None, help="Pixels on a side instead of the recipe's."),
@@ -34,14 +32,6 @@ def _for_training(command: Any) -> Any:
     for option in reversed(_TRAINING):
         command = option(command)
     return command
-
-
-def named_file(text: str) -> tuple[str, Path]:
-    """Return (BACKBONE, FILE) of an option's text."""
-    name, sign, file = text.partition("=")
-    if not (name and sign and file):
-        raise click.BadParameter(f"{text!r} is not BACKBONE=FILE", param_hint="--weights")
-    return name, Path(file)
 
 
 def _training(names: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -96,7 +86,7 @@ def choose_command(recipes: tuple[str, ...], **options: Any) -> None:
 @click.argument("recipe")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="fivefold", show_default=True)
 @click.option("--also-ungrouped", is_flag=True, help="Also split by picture, as the publications do; printed as inflated.")
-@click.option("--splits", type=_file, default=None, help="The folds of another run: its splits.json.")
+@click.option("--splits", type=FILE, default=None, help="The folds of another run: its splits.json.")
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Whether the int8 file of each fold is tested too.")
 @_for_training
 def crossval_command(recipe: str, protocol: Any, also_ungrouped: bool, splits: Path | None, int8: bool, **options: Any) -> None:
@@ -107,4 +97,4 @@ def crossval_command(recipe: str, protocol: Any, also_ungrouped: bool, splits: P
     crossval(chosen, **common, protocol=protocol, also_ungrouped=also_ungrouped, splits=splits, int8=int8)
 
 
-COMMANDS = (train_command, choose_command, crossval_command)
+TRAINING_COMMANDS = (train_command, choose_command, crossval_command)
