@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from export.dataset import Sample, read_dataset, require_classes, some_of_each, targets
+from export.dataset import Sample, some_of_each
 from export.errors import DataError, RecipeError
+from export.layouts.registry import read_folder
 from export.networks.catalog import Network, find
 from export.pixels import PREFIX
-from export.protocols import key
 from export.recipe import Recipe, differences
+from export.requirements import require_trainable
 from export.strategy import ONE_DEVICE, Strategy
 from export.training import require_network
 
@@ -34,21 +35,20 @@ def gather(data: Path, sets: Sequence[str], recipe: Recipe, count: int | None = 
     """Return the network and the labelled pictures of the recipe's classes.
 
     Args:
-        data: folder with a folder for each set.
+        data: folder with a folder for each set, in any of the layouts of `export.layouts`.
         sets: their names.
         recipe: names the network and the classes.
         count: take about that many, of each class as many; None takes all.
 
     Raises:
-        ExportError: if there is no such network or set, a class has no picture, or weights are not there.
+        ExportError: if there is no such network or set, a class has no picture or too few patients, or weights are not there.
     """
     network = find(recipe.network)
     require_network(recipe, network)
-    samples = [sample for name in sets for sample in read_dataset(data, name, recipe.classes)]
-    require_classes(samples, recipe.classes)
+    samples = [sample for name in sets for sample in read_folder(data / name, recipe.classes)]
+    require_trainable(samples, recipe.classes)
     if count is not None:
         samples = some_of_each(samples, count, _SEED)
-    targets(samples, recipe.classes)
     return network, samples
 
 
@@ -62,7 +62,7 @@ def begin(folder: Path, recipe: Recipe, samples: Sequence[Sample], strategy: Str
     folder.mkdir(parents=True, exist_ok=True)
     if not strategy.chief:
         return
-    digest = hashlib.sha256("\n".join(f"{key(sample)} {sample.label}" for sample in samples).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(f"{sample.key} {sample.label}" for sample in samples).encode()).hexdigest()
     now = Begun(recipe=recipe, pictures=digest)
     path = folder / BEGUN
     try:

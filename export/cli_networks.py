@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from export.cli_options import FILE, FOLDER, named_file
-from export.dataset import CLASSES, load_pixels, read_dataset, some_of_each, targets
+from export.dataset import CLASSES, load_pixels, some_of_each, targets
 from export.errors import WeightsError
+from export.layouts.registry import read_folder
 from export.phantom import phantom, random_opacities
 
 
@@ -63,7 +64,7 @@ def try_command(
     for backbone in files:
         if not any(backbone in network.backbones for network in chosen):
             raise WeightsError(f"None of the chosen networks has a backbone {backbone}. `cxr-export networks` lists them.")
-    samples = some_of_each(read_dataset(data, dataset), pictures, seed=1)
+    samples = some_of_each(read_folder(data / dataset), pictures, seed=1)
     for network in chosen:
         mine = {name: file for name, file in files.items() if name in network.backbones}
         for backbone in set(network.backbones) - set(mine):

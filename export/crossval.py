@@ -19,14 +19,13 @@ from export.metrics import Estimate, accuracy_interval, confusion
 from export.networks.catalog import Network
 from export.outcome import Unseen, close_training, write_outcome
 from export.pixels import mapped_pixels, remove_pixels
-from export.predictions import Picture, Precision, Predictions, read_predictions, write_predictions
+from export.predictions import Precision, Predictions, as_picture, read_predictions, write_predictions
 from export.protocols import (
     NamedSplit,
     Plan,
     Protocol,
     RecordedPlan,
     make_plan,
-    path_in_dataset,
     read_plan,
     record_plan,
     replay_plan,
@@ -208,20 +207,6 @@ def _predictions(data: Data, plan: Plan, named: NamedSplit, number: int, precisi
         logits=unseen.test.tolist(),
         temperature=[temperature] * count,
         threshold=[threshold] * count,
-    )
-
-
-def as_picture(sample: Sample) -> Picture:
-    """Return what predictions keep of a sample."""
-    return Picture(
-        dataset=sample.dataset,
-        file=path_in_dataset(sample),
-        label=sample.label,
-        patient=sample.patient,
-        source=sample.source,
-        age=sample.age,
-        sex=sample.sex,
-        view=sample.view,
     )
 
 

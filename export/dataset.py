@@ -87,6 +87,18 @@ class Sample:
     group: str = ""
     patient_known: bool = True
 
+    @property
+    def path(self) -> str:
+        """Path below the folder of the data set, with `/` between the parts."""
+        parts = self.file.parts
+        folders = [place for place, part in enumerate(parts[:-1]) if part == self.dataset]
+        return "/".join(parts[folders[-1] + 1 :]) if folders else self.file.name
+
+    @property
+    def key(self) -> str:
+        """DATASET/PATH, what a picture is called in files that outlive a training."""
+        return f"{self.dataset}/{self.path}"
+
 
 def read_dataset(data: Path, name: str, classes: Sequence[str] = CLASSES) -> list[Sample]:
     """Return the samples of one data set that have a label of `classes`, in the order of the manifest; byte-identical files once.

@@ -12,6 +12,7 @@ import numpy as np
 
 from export.dataset import Sample
 from export.errors import DataError
+from export.requirements import require_people
 from export.splits import Indexes, Split, patient_folds, require_patients
 
 Protocol = Literal["holdout", "p3", "nested5", "tenfold", "fivefold"]
@@ -60,7 +61,7 @@ def make_plan(
     Raises:
         DataError: if there are too few patients, or too few of a class.
     """
-    _require_two_patients(samples)
+    require_people(samples)
     people = list(samples) if grouped else [replace(sample, patient=str(i)) for i, sample in enumerate(samples)]
     remarks: list[str] = []
     if protocol == "holdout":
@@ -84,7 +85,7 @@ def training_only(samples: Sequence[Sample], classes: Sequence[str], *, seed: in
     Raises:
         DataError: as `make_plan`.
     """
-    _require_two_patients(samples)
+    require_people(samples)
     fold = patient_folds(samples, folds=max(round(1 / validation), 2), seed=seed)[0]
     split = Split(train=np.sort(np.concatenate([fold.train, fold.validation])), validation=fold.test, test=fold.test[:0])
     _require_classes_in_parts([NamedSplit("training", split)], samples, classes)
@@ -129,11 +130,6 @@ def _p3(people: Sequence[Sample], classes: Sequence[str], seed: int) -> tuple[Sp
     return Split(places[np.sort(np.concatenate([inner.train, inner.validation]))], places[inner.test], rest), remarks
 
 
-def _require_two_patients(samples: Sequence[Sample]) -> None:
-    if len({sample.patient for sample in samples}) < 2:
-        raise DataError("All pictures are of one patient. What a network learns of one can only be tested on others: add patients.")
-
-
 def _require_classes_in_parts(splits: Sequence[NamedSplit], samples: Sequence[Sample], classes: Sequence[str]) -> None:
     for named in splits:
         for part in ("train", "validation", "test"):
@@ -165,23 +161,11 @@ class RecordedPlan(msgspec.Struct, frozen=True, kw_only=True):
     splits: list[RecordedSplit]
 
 
-def key(sample: Sample) -> str:
-    """Return DATASET/PATH of a sample, the path as the manifest has it."""
-    return f"{sample.dataset}/{path_in_dataset(sample)}"
-
-
-def path_in_dataset(sample: Sample) -> str:
-    """Return the path below the folder of the data set."""
-    parts = sample.file.parts
-    folders = [place for place, part in enumerate(parts[:-1]) if part == sample.dataset]
-    return "/".join(parts[folders[-1] + 1 :]) if folders else sample.file.name
-
-
 def record_plan(plan: Plan, samples: Sequence[Sample], classes: Sequence[str]) -> RecordedPlan:
     """Return the plan by file names."""
 
     def names(indexes: Indexes) -> list[str]:
-        return [key(samples[i]) for i in indexes]
+        return [samples[i].key for i in indexes]
 
     splits = [
         RecordedSplit(name=n.name, train=names(n.split.train), validation=names(n.split.validation), test=names(n.split.test))
@@ -198,7 +182,7 @@ def replay_plan(recorded: RecordedPlan, samples: Sequence[Sample], classes: Sequ
     """
     if recorded.classes != list(classes):
         raise DataError(f"The recorded splits are for the classes {', '.join(recorded.classes)}, not {', '.join(classes)}.")
-    place = {key(sample): i for i, sample in enumerate(samples)}
+    place = {sample.key: i for i, sample in enumerate(samples)}
     named = [name for split in recorded.splits for part in (split.train, split.validation, split.test) for name in part]
     missing = sorted({name for name in named if name not in place})
     if missing:

@@ -13,12 +13,14 @@ from export.compress.distill import Distiller
 from export.compress.pruning import Kernels
 from export.compress.representative import representative_by_patient
 from export.compress.table import Exam, Say, Table, measure, variants
-from export.dataset import CLASSES, load_pixels, patients, read_dataset, require_classes, targets
+from export.dataset import CLASSES, load_pixels, patients, targets
 from export.errors import ExportError, WeightsError
+from export.layouts.registry import read_folder
 from export.legacy_keras import keras
 from export.networks import borrowed  # noqa: F401 - its own layers have to be known before a file of them is read
 from export.networks.catalog import CATALOG, find
-from export.splits import patient_folds, require_patients
+from export.requirements import require_trainable
+from export.splits import patient_folds
 
 
 def compress(
@@ -57,9 +59,8 @@ def compress(
     Raises:
         ExportError: if the data, the network or its weights cannot be used.
     """
-    samples = [sample for name in sets for sample in read_dataset(data, name)]
-    require_classes(samples, CLASSES)
-    require_patients(samples, folds)
+    samples = [sample for name in sets for sample in read_folder(data / name)]
+    require_trainable(samples, CLASSES, folds)
     model, trained = load_network(network, weights)
     side, channels = int(model.input_shape[1]), int(model.input_shape[3])
     pixels = np.repeat(load_pixels(samples, side)[..., np.newaxis], channels, axis=3)

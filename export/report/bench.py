@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 
 from edge.bundle import Bundle
-from export.dataset import CLASSES, Pixels, Sample, load_pixels, read_dataset, require_classes
+from export.dataset import CLASSES, Pixels, Sample, load_pixels, read_dataset
 from export.errors import ReportError
 from export.metrics import Floats
-from export.predictions import Precision, Predictions
-from export.report.external import as_picture
+from export.predictions import Precision, Predictions, as_picture
 from export.report.inputs import Compressed, Epoch, Explained, SamplePicture
+from export.requirements import require_trainable
 from export.splits import Indexes, Split, patient_folds
 
 HELD_OUT = "held-out patients"
@@ -75,7 +75,7 @@ def make_bench(data: Path, folder: Path, bundle: Bundle, say: Callable[[str], No
             f"The bundle in {folder} knows {', '.join(bundle.manifest.classes)}; the quick report is made for {', '.join(CLASSES)}."
         )
     samples = [sample for name in SETS for sample in read_dataset(data, name)]
-    require_classes(samples, CLASSES)
+    require_trainable(samples, CLASSES, _FOLDS)
     split = shipped_split(folder, samples)
     return Bench(data, folder, bundle, samples, load_pixels(samples, bundle.manifest.input_side), split, say)
 

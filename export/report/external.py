@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from edge.errors import ImageError
 from edge.preprocess import preprocess_image
 from edge.quality import check_quality
 from export import controls
-from export.dataset import Pixels, Sample, load_lungs, read_dataset
+from export.dataset import Pixels, Sample, load_lungs
 from export.errors import DataError
+from export.layouts.registry import find_layout, read_all, read_folder
 from export.metrics import Floats
-from export.predictions import Condition, Picture, Predictions
+from export.predictions import Condition, Predictions, as_picture
 
 EXTERNAL = "external"
 
@@ -39,20 +39,13 @@ class Seen:
 
 
 def read_all_labels(folder: Path) -> list[Sample]:
-    """Return all samples of a manifest folder, also those whose label no network here knows.
+    """Return all samples of a folder, in any layout, also those whose label no network here knows.
 
     Raises:
-        DataError: as `export.dataset.read_dataset`.
+        DataError: as `export.layouts.registry.read_folder`.
     """
-    try:
-        with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-            labels = dict.fromkeys(row.get("label") or "" for row in csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{folder}/manifest.csv cannot be read ({error.strerror}). A labelled folder has one.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{folder}/manifest.csv is not a table of comma-separated UTF-8 text: {error}.") from None
-    folder = folder.resolve()
-    return read_dataset(folder.parent, folder.name, tuple(label for label in labels if label))
+    labels = dict.fromkeys(sample.label for sample in read_all(folder, find_layout(folder)))
+    return read_folder(folder, tuple(label for label in labels if label))
 
 
 def look(samples: Sequence[Sample], side: int) -> Seen:
@@ -127,17 +120,3 @@ def score_bundle(bundle: Bundle, seen: Seen, *, protocol: str, fold: int = 0, ne
 def bundle_logits(bundle: Bundle, pixels: Pixels) -> Floats:
     """Return the logits of network inputs, shape (n, classes)."""
     return np.stack([bundle.classifier.run(picture).logits for picture in pixels]).astype(np.float64)
-
-
-def as_picture(sample: Sample) -> Picture:
-    """Return what a report may know of a sample."""
-    return Picture(
-        dataset=sample.dataset,
-        file=sample.file.name,
-        label=sample.label,
-        patient=sample.patient,
-        source=sample.source,
-        age=sample.age,
-        sex=sample.sex,
-        view=sample.view,
-    )
