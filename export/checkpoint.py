@@ -11,23 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import RecipeError
+from export.history import Epoch
 
 NAME = "checkpoint.npz"
 
 Arrays = list[npt.NDArray[Any]]
-
-
-class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the history. rate: that was trained with. loss, accuracy: of the training, with its changes and dropout."""
-
-    epoch: int
-    frozen: bool
-    rate: float
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

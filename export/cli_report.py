@@ -16,7 +16,7 @@ from export.cli_options import FILE, FOLDER
 @click.option("--out", type=FOLDER, required=True, help="Folder for report.html, figures.json and the charts.")
 @click.option("--network", "subject", default=None, help="Which network the page is about; the first one if not given.")
 @click.option("--history", "histories", type=FILE, multiple=True, help="Epochs of a training; once for each network.")
-@click.option("--compression", type=FILE, default=None, help="Sizes and speeds of the network's forms.")
+@click.option("--compression", type=FILE, multiple=True, help="Sizes and speeds of a network's forms; once for each network.")
 @click.option("--explained", type=FILE, default=None, help="How much heat lies inside the lungs.")
 @click.option("--samples", type=FILE, default=None, help="Sample pictures with heat.")
 @click.option("--card", type=FILE, default=None, help="Texts of the model card; else they come from the bundle.")

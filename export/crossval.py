@@ -16,6 +16,7 @@ from export.dataset import Sample, targets
 from export.errors import RecipeError
 from export.fold_scores import Scores, score_table, scores_of
 from export.metrics import Estimate, accuracy_interval, confusion
+from export.near_duplicates import Pair, near_duplicates, parted
 from export.networks.catalog import Network
 from export.outcome import Unseen, close_training, write_outcome
 from export.pixels import mapped_pixels, remove_pixels
@@ -39,7 +40,11 @@ PREDICTIONS, SPLITS, SCORES = "predictions.json", "splits.json", "scores.json"
 
 
 class PlanScores(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one plan. rows: a fold each, the last one of all folds together. shared: tested pictures whose patient was trained on."""
+    """Of one plan.
+
+    rows: a fold each, the last one of all folds together. shared: share of the tested pictures whose patient was trained on.
+    near_duplicates: pairs of pictures that look like one exposure and lie on two sides of a split, as "DATASET/PATH DATASET/PATH".
+    """
 
     network: str
     protocol: str
@@ -48,6 +53,7 @@ class PlanScores(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[str]
     positive: str
     shared: float
+    near_duplicates: list[str] = []
     accuracy: dict[str, float]
     rows: list[Scores]
     remarks: list[str]
@@ -94,7 +100,7 @@ def crossval(
         pictures: take about that many, for a quick trial.
         int8: convert every fold's network and test that too.
         strategy: on which devices.
-        say: receives progress lines and tables.
+        say: receives progress lines and tables, and how many near duplicates lie on two sides of a split.
 
     Raises:
         ExportError: if something is not right; before any training starts.
@@ -111,15 +117,17 @@ def crossval(
     side = recipe.side or network.side
     ready = Pictures(mapped_pixels(samples, side, out), targets(samples, recipe.classes), len(recipe.classes))
     shared = Data(recipe, network, samples, ready, int8, strategy)
+    pairs = near_duplicates(ready.pixels)
     found: list[Predictions] = []
     scores: list[PlanScores] = []
     for plan in plans:
-        for remark in plan.remarks:
+        alike = list(dict.fromkeys(pair for named in plan.splits for pair in parted(named.split, pairs, len(samples))))
+        for remark in (*plan.remarks, _on_duplicates(plan, alike, samples)):
             say(remark)
         mine = _pooled([_fold(shared, plan, number, out, say) for number in range(len(plan.splits))])
         found += mine
         for predictions in mine:
-            scores.append(_scores(predictions, plan, samples, recipe))
+            scores.append(_scores(predictions, plan, samples, recipe, alike))
             say(describe(scores[-1]))
     with strategy.place(out) as place:
         write_predictions(place / PREDICTIONS, found)
@@ -180,7 +188,7 @@ def _fold(data: Data, plan: Plan, number: int, out: Path, say: Say) -> list[Pred
     )
     with data.strategy.place(folder) as place:
         result, floats, fixed = write_outcome(
-            place, trained, data.pictures, split, data.recipe, data.network, int8=data.int8, say=say
+            place, trained, data.samples, data.pictures, split, data.recipe, data.network, int8=data.int8, say=say
         )
         both: list[tuple[Precision, Unseen | None]] = [("float32", floats), ("int8", fixed)]
         found = [_predictions(data, plan, named, number, name, unseen) for name, unseen in both if unseen is not None]
@@ -222,7 +230,17 @@ def _pooled(folds: Sequence[list[Predictions]]) -> list[Predictions]:
     return pooled
 
 
-def _scores(predictions: Predictions, plan: Plan, samples: Sequence[Sample], recipe: Recipe) -> PlanScores:
+def _on_duplicates(plan: Plan, pairs: Sequence[Pair], samples: Sequence[Sample]) -> str:
+    if not pairs:
+        return f"{_folder(plan)}: no near duplicates on two sides of a split"
+    first = pairs[0]
+    return (
+        f"{_folder(plan)}: {len(pairs)} pairs of pictures look like one exposure and lie on two sides of a split, the likest "
+        f"{samples[first.first].key} and {samples[first.second].key}. `cxr-export data` lists those of two patient codes."
+    )
+
+
+def _scores(predictions: Predictions, plan: Plan, samples: Sequence[Sample], recipe: Recipe, alike: Sequence[Pair]) -> PlanScores:
     truth, fold, logits = predictions.truth(), np.array(predictions.fold), predictions.scores()
     classes, positive = len(recipe.classes), recipe.positive
     answer = np.asarray(logits.argmax(axis=1), dtype=np.int64)
@@ -240,6 +258,7 @@ def _scores(predictions: Predictions, plan: Plan, samples: Sequence[Sample], rec
         classes=recipe.classes,
         positive=recipe.classes[positive],
         shared=shared_patients(samples, plan.splits),
+        near_duplicates=[f"{samples[pair.first].key} {samples[pair.second].key}" for pair in alike],
         accuracy={"value": estimate.value, "low": estimate.low, "high": estimate.high},
         rows=[scores_of(name, table, positive) for name, table in tables],
         remarks=plan.remarks,

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from export.checkpoint import Epoch
+from export.history import Epoch
 
 _TRAINING, _HELD_OUT = "#1f5fa8", "#c4561b"
 

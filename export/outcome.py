@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy.typing as npt
 
 from export.batches import Pictures
 from export.checkpoint import NAME as CHECKPOINT
+from export.compress.formats import Runner, convert
+from export.compress.representative import representative_by_patient
 from export.curves import draw_curves
+from export.dataset import Sample
 from export.networks.borrowed import LearnedRatio
 from export.networks.catalog import Network
-from export.quantize import run_int8, to_int8
 from export.recipe import Recipe
 from export.splits import Indexes, Split
 from export.training import Floats, Say, Trained, logits_of
@@ -53,7 +56,16 @@ class Unseen:
 
 
 def write_outcome(
-    folder: Path, trained: Trained, pictures: Pictures, split: Split, recipe: Recipe, network: Network, *, int8: bool, say: Say
+    folder: Path,
+    trained: Trained,
+    samples: Sequence[Sample],
+    pictures: Pictures,
+    split: Split,
+    recipe: Recipe,
+    network: Network,
+    *,
+    int8: bool,
+    say: Say,
 ) -> tuple[Result, Unseen, Unseen | None]:
     """Write all files into `folder`; return the result, the logits in float, and in int8 where asked for.
 
@@ -79,8 +91,9 @@ def write_outcome(
         say(f"{network.name}: the learned share of {name} is {share:.3f}")
     fixed = None
     if int8:
-        shown = np.random.default_rng((recipe.seed, 2)).permutation(split.train)[:_REPRESENTATIVE]
-        graph = to_int8(model, _channels(pictures.pixels[shown], network.channels))
+        learned = [samples[int(i)] for i in split.train]
+        shown = split.train[representative_by_patient(learned, _REPRESENTATIVE, recipe.seed)]
+        graph = convert(model, "int8", _channels(pictures.pixels[shown], network.channels))
         (folder / INT8).write_bytes(graph)
         fixed = Unseen(*(_int8_logits(graph, pictures, part, network.channels) for part in (split.validation, split.test)))
         agreed = int((fixed.validation.argmax(axis=1) == floats.validation.argmax(axis=1)).sum())
@@ -124,8 +137,9 @@ def _logits(model: Any, pictures: Pictures, part: Indexes) -> Floats:
 def _int8_logits(graph: bytes, pictures: Pictures, part: Indexes, channels: int) -> Floats:
     if not len(part):
         return np.zeros((0, pictures.classes))
+    runner = Runner(graph)
     parts = [part[first : first + _AT_A_TIME] for first in range(0, len(part), _AT_A_TIME)]
-    return np.concatenate([run_int8(graph, _channels(pictures.pixels[p], channels)) for p in parts])
+    return np.concatenate([runner.logits(_channels(pictures.pixels[p], channels)) for p in parts])
 
 
 def _channels(pixels: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:

@@ -117,7 +117,7 @@ def _run(recipe: Recipe, samples: Sequence[Sample], split: Split, folder: Path, 
     pictures = Pictures(mapped_pixels(samples, side, folder), targets(samples, recipe.classes), len(recipe.classes))
     trained = train_network(recipe, network, pictures, split.train, split.validation, folder, strategy=strategy, say=say)
     with strategy.place(folder) as place:
-        result, _, _ = write_outcome(place, trained, pictures, split, recipe, network, int8=True, say=say)
+        result, _, _ = write_outcome(place, trained, samples, pictures, split, recipe, network, int8=True, say=say)
         close_training(place, result)
         remove_pixels(place)
     return result

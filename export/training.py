@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from export.batches import Pictures, epoch_batches, steps_of
 from export.calibrate import probabilities
-from export.checkpoint import Epoch, Progress, load_checkpoint, save_checkpoint
+from export.checkpoint import Progress, load_checkpoint, save_checkpoint
 from export.errors import FetchError, RecipeError, WeightsError
+from export.history import Epoch
 from export.legacy_keras import keras, tf
 from export.networks.catalog import Network
 from export.networks.heads import IMAGENET, NO_WEIGHTS, freeze

@@ -12,7 +12,8 @@ from export.compress.centring import centred_if_possible
 from export.compress.distill import Distiller
 from export.compress.pruning import Kernels
 from export.compress.representative import representative_by_patient
-from export.compress.table import Exam, Say, Table, measure, variants
+from export.compress.rows import Table
+from export.compress.table import Exam, Say, measure, variants
 from export.dataset import CLASSES, load_pixels, patients, targets
 from export.errors import ExportError, WeightsError
 from export.layouts.registry import read_folder

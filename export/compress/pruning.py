@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edge.classify import new_interpreter
 from export.compress.formats import scores_of
 from export.compress.rebuild import duplicate
 from export.errors import ConversionError
@@ -89,3 +90,19 @@ def zero_share_of_all(model: Any) -> float:
     """Return the share of zeros in all kernels, those that are never pruned included, 0..1."""
     values = [weight.numpy() for weight in model.trainable_weights if "kernel" in weight.name]
     return float(sum(np.count_nonzero(kernel == 0) for kernel in values) / max(sum(kernel.size for kernel in values), 1))
+
+
+def zero_share_of_file(graph: bytes) -> float:
+    """Return the share of zeros among the kernels in a TFLite file, those of depthwise convolutions left out, 0..1."""
+    interpreter = new_interpreter(graph, 1)
+    interpreter.allocate_tensors()
+    outside = {detail["index"] for detail in (*interpreter.get_input_details(), *interpreter.get_output_details())}
+    zeros = total = 0
+    for detail in interpreter.get_tensor_details():
+        constant = len(detail["shape"]) in (2, 4) and detail["shape"][0] != 1  # values between layers are batches of 1
+        weights = constant and (detail["dtype"] == np.float32 or len(detail["quantization_parameters"]["scales"]) > 1)
+        if weights and detail["index"] not in outside:
+            values = interpreter.get_tensor(detail["index"])
+            zeros += int((values == 0).sum())
+            total += values.size
+    return zeros / total if total else 0.0

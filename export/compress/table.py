@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from export.compress.centring import centred_if_possible
-from export.compress.formats import PRECISIONS, Floats, Pictures, Precision, Runner, convert, keras_logits
-from export.compress.pruning import Kernels, pruned, zero_share_of_all
+from export.compress.formats import PRECISIONS, Floats, Pictures, Runner, convert, keras_logits
+from export.compress.pruning import Kernels, pruned, zero_share_of_all, zero_share_of_file
 from export.compress.quantization_aware import quantization_aware
 from export.compress.ranges import close_int8
+from export.compress.rows import Interval, Row, Table
 from export.compress.timing import interleaved, peak_memory
 from export.legacy_keras import keras
 from export.metrics import accuracy_interval
 from export.networks.catalog import find
+from export.predictions import Precision
 
 _ZSTD_LEVEL = 19
 REFERENCE = "p3"
@@ -28,56 +30,9 @@ REFERENCE = "p3"
 Say = Callable[[str], None]
 
 
-class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A share, 0..1, with its 95% interval over patients."""
-
-    value: float
-    low: float
-    high: float
-    pictures: int
-    patients: int
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One way of making the network smaller.
-
-    name: what was done. precision: of the file. sparsity: share of zeros that was asked for in the pruned kernels; zeros: share in
-    all kernels that it has. bytes: of the TFLite file; compressed_bytes: after zstd -19. agreement: share of pictures that get the
-    class that the float32 file gives them; agreement_own: that the float network gives them whose weights were converted (pruned,
-    before it was quantized). logit_difference: mean magnitude, from the latter. milliseconds: median of one picture on one thread;
-    ratio_to_p3: that by the one of P3's int8 file in the same minute. peak_memory: bytes by which a process grows.
-    left_in_float: layers that are not int8 in a file that should be.
-    """
-
-    name: str
-    precision: Precision
-    sparsity: float
-    zeros: float
-    bytes: int
-    compressed_bytes: int
-    accuracy: Interval
-    agreement: float
-    agreement_own: float
-    logit_difference: float
-    milliseconds: float
-    ratio_to_p3: float
-    peak_memory: int
-    left_in_float: list[str] = []
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """network: its name. trained: false where its weights are random, so that only sizes and times mean something."""
-
-    network: str
-    trained: bool
-    runtime: str
-    p3_milliseconds: float
-    rows: list[Row]
-
-
 @dataclass(frozen=True)
 class Variant:
-    """A file and the float network that it was made of."""
+    """A file and the float network that it was made of; `own` is None where only the file is at hand."""
 
     name: str
     precision: Precision
@@ -135,18 +90,16 @@ def variants(
 
 
 def measure(network: str, made: Sequence[Variant], exam: Exam, classes: int, *, trained: bool, rounds: int = 60) -> Table:
-    """Measure all files; times are taken in turns, see `export.compress.timing`."""
+    """Measure all files, in turns (see `export.compress.timing`). Agreement is with the first float32 file, if there is one."""
     runners = {variant.name: Runner(variant.graph) for variant in made}
     given = dict.fromkeys(runners, exam.pictures[0])
     reference, picture = _reference()
     times = interleaved({**runners, REFERENCE: reference}, {**given, REFERENCE: picture}, rounds=rounds)
     logits = {name: runner.logits(exam.pictures) for name, runner in runners.items()}
-    own = {id(variant.own): variant.own for variant in made}
+    own = {id(variant.own): variant.own for variant in made if variant.own is not None}
+    float32 = next((logits[variant.name] for variant in made if variant.precision == "float32"), None)
     expected = {key: keras_logits(model, exam.pictures) for key, model in own.items()}
-    rows = [
-        _row(variant, logits[variant.name], logits[made[0].name], expected[id(variant.own)], exam, classes, times)
-        for variant in made
-    ]
+    rows = [_row(variant, logits[variant.name], float32, expected.get(id(variant.own)), exam, classes, times) for variant in made]
     return Table(network=network, trained=trained, runtime=runtime(), p3_milliseconds=round(times[REFERENCE], 3), rows=rows)
 
 
@@ -172,9 +125,10 @@ def text(table: Table) -> str:
     for row in table.rows:
         accuracy = f"{row.accuracy.value:.3f} ({row.accuracy.low:.3f} to {row.accuracy.high:.3f})"
         lines.append(
-            f"{row.name:<36} {row.bytes:>9,} {row.compressed_bytes:>9,} {row.zeros:>6.1%}  {accuracy:<22} {row.agreement:>10.1%} "
-            f"{row.agreement_own:>7.1%} {row.logit_difference:>10.4f} {row.milliseconds:>7.2f} {row.ratio_to_p3:>6.2f} "
-            f"{row.peak_memory / 2**20:>6.1f}"
+            f"{row.name:<36} {row.bytes:>9,} {row.compressed_bytes:>9,} {row.zeros:>6.1%}  {accuracy:<22} "
+            f"{_share(row.agreement):>10} {_share(row.agreement_own):>7} "
+            f"{'-' if row.logit_difference is None else f'{row.logit_difference:.4f}':>10} {row.milliseconds:>7.2f} "
+            f"{row.ratio_to_p3:>6.2f} {row.peak_memory / 2**20:>6.1f}"
         )
     lines.append(f"P3's int8 file: {table.p3_milliseconds:.2f} ms; {table.runtime}, one thread.")
     lines += [f"{row.name}: left in float: {', '.join(row.left_in_float)}" for row in table.rows if row.left_in_float]
@@ -197,7 +151,13 @@ def compressed(data: bytes) -> int:
 
 
 def _row(
-    variant: Variant, logits: Floats, float32: Floats, expected: Floats, exam: Exam, classes: int, times: dict[str, float]
+    variant: Variant,
+    logits: Floats,
+    float32: Floats | None,
+    expected: Floats | None,
+    exam: Exam,
+    classes: int,
+    times: dict[str, float],
 ) -> Row:
     answer = np.asarray(logits.argmax(axis=1), dtype=np.int64)
     estimate = accuracy_interval(exam.truth, answer, classes, exam.patients)
@@ -205,7 +165,7 @@ def _row(
         name=variant.name,
         precision=variant.precision,
         sparsity=variant.sparsity,
-        zeros=round(zero_share_of_all(variant.own), 4),
+        zeros=round(zero_share_of_file(variant.graph) if variant.own is None else zero_share_of_all(variant.own), 4),
         bytes=len(variant.graph),
         compressed_bytes=compressed(variant.graph),
         accuracy=Interval(
@@ -215,14 +175,23 @@ def _row(
             pictures=estimate.pictures,
             patients=estimate.patients,
         ),
-        agreement=round(float((answer == float32.argmax(axis=1)).mean()), 4),
-        agreement_own=round(float((answer == expected.argmax(axis=1)).mean()), 4),
-        logit_difference=round(float(np.abs(logits - expected).mean()), 5),
+        agreement=None if float32 is None else _same(logits, float32),
+        agreement_own=None if expected is None else _same(logits, expected),
+        logit_difference=None if expected is None else round(float(np.abs(logits - expected).mean()), 5),
         milliseconds=round(times[variant.name], 3),
         ratio_to_p3=round(times[variant.name] / times[REFERENCE], 3),
         peak_memory=peak_memory(variant.graph),
         left_in_float=list(variant.left_in_float),
     )
+
+
+def _same(first: Floats, second: Floats) -> float:
+    """Return the share of pictures that get the same class from both."""
+    return round(float((first.argmax(axis=1) == second.argmax(axis=1)).mean()), 4)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _reference() -> tuple[Runner, npt.NDArray[np.uint8]]:

@@ -10,11 +10,13 @@ import msgspec
 import numpy as np
 
 from edge.bundle import Bundle
+from export.compress.rows import Table
 from export.dataset import CLASSES, Pixels, Sample, load_pixels, read_dataset
 from export.errors import ReportError
+from export.history import Epoch
 from export.metrics import Floats
 from export.predictions import Precision, Predictions, as_picture
-from export.report.inputs import Compressed, Epoch, Explained, SamplePicture
+from export.report.inputs import Explained, SamplePicture
 from export.requirements import require_trainable
 from export.splits import Indexes, Split, patient_folds
 
@@ -52,7 +54,7 @@ class Gathered:
 
     predictions: list[Predictions] = field(default_factory=list)
     histories: dict[str, list[Epoch]] = field(default_factory=dict)
-    compression: list[Compressed] = field(default_factory=list)
+    compression: list[Table] = field(default_factory=list)
     explained: list[Explained] = field(default_factory=list)
     samples: list[SamplePicture] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)

@@ -16,10 +16,10 @@ import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
 
+from export.history import Epoch
 from export.metrics import Estimate
 from export.report.compare import Named
 from export.report.figures import Figures
-from export.report.inputs import Epoch
 from export.report.score import Score
 from export.report.words import CONDITIONS, class_name
 
@@ -244,15 +244,14 @@ def _curves(name: str, history: Sequence[Epoch], number: int) -> Chart:
         top, bottom = figure.subplots(2, sharex=True)
         for axes, parts in ((top, ("loss", "val_loss")), (bottom, ("accuracy", "val_accuracy"))):
             for part, dash, label in zip(parts, ("-", "--"), ("training pictures", "validation patients"), strict=True):
-                values = [getattr(one, part) for one in history]
-                drawn = [np.nan if value is None else value for value in values]
-                axes.plot(epochs, drawn, dash, marker="o", markersize=4, label=label)
+                axes.plot(epochs, [getattr(one, part) for one in history], dash, marker="o", markersize=4, label=label)
             axes.set_ylabel(parts[0])
         figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         bottom.set_xlabel("epoch")
         bottom.set_ylim(0, 1.03)
 
     last = history[-1]
-    alt = f"Learning curves of {name}, {len(history)} epochs. Last training loss {last.loss:.2f}"
-    alt += f", validation loss {last.val_loss:.2f}." if last.val_loss is not None else "."
+    alt = (
+        f"Learning curves of {name}, {len(history)} epochs. Last loss {last.loss:.2f}, on validation patients {last.val_loss:.2f}."
+    )
     return _make(f"learning-{number}", f"Learning curves: {name}", alt, 5.4, draw)

@@ -8,12 +8,14 @@ from pathlib import Path
 from edge.bundle import Bundle, load_bundle
 from edge.errors import CxrError
 from edge.manifest import SHIPPED
+from export.compress.rows import Table
 from export.errors import ReportError
+from export.history import Epoch
 from export.predictions import Predictions, read_predictions
 from export.report.about import card_of, recorded_of
 from export.report.external import EXTERNAL, look, read_all_labels, score_bundle
 from export.report.figures import Figures
-from export.report.inputs import CardTexts, Compressed, Epoch, Explained, SamplePicture, read_part
+from export.report.inputs import CardTexts, Explained, SamplePicture, read_part
 from export.report.page import Parts, write_report
 from export.report.provenance import made
 
@@ -23,7 +25,7 @@ def evaluate(
     out: Path,
     *,
     histories: Sequence[Path] = (),
-    compression: Path | None = None,
+    compression: Sequence[Path] = (),
     explained: Path | None = None,
     samples: Path | None = None,
     card: Path | None = None,
@@ -52,15 +54,15 @@ def evaluate(
     texts = read_part(card, CardTexts, "whoever made the network") if card else None
     parts = Parts(
         card=texts or (card_of(loaded.manifest) if loaded else None),
-        histories={file.stem: read_part(file, list[Epoch], "`cxr-export train`") for file in histories},
-        compression=read_part(compression, list[Compressed], "`cxr-export compress`") if compression else [],
+        histories={_trained(file): read_part(file, list[Epoch], "`cxr-export train`") for file in histories},
+        compression=[read_part(file, Table, "`cxr-export compress`") for file in compression],
         explained=read_part(explained, list[Explained], "`cxr-export report`") if explained else [],
         samples=read_part(samples, list[SamplePicture], "`cxr-export report`") if samples else [],
         refused=refused,
         recorded=recorded_of(loaded.manifest) if loaded else {},
         notes=[*(texts.notes if texts else ()), *notes],
     )
-    given = [*files, *histories, *(file for file in (compression, explained, samples, card) if file)]
+    given = [*files, *histories, *compression, *(file for file in (explained, samples, card) if file)]
     return write_report(out, predictions, parts, made("cxr-export", arguments, given), subject)
 
 
@@ -74,6 +76,11 @@ def opened(folder: Path) -> Bundle:
         return load_bundle(folder)
     except CxrError as error:
         raise ReportError(str(error)) from None
+
+
+def _trained(file: Path) -> str:
+    """Return what a history is called: a training's is OUT/history.json, and OUT says which training it was."""
+    return file.resolve().parent.name if file.stem == "history" else file.stem.removeprefix("history ")
 
 
 def _only_network(predictions: Sequence[Predictions], bundle: Bundle) -> str:

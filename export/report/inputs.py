@@ -21,29 +21,6 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
-class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """One epoch of a training. Losses are cross-entropies in nats; accuracies shares; rate the learning rate at its end."""
-
-    epoch: int
-    loss: float
-    accuracy: Share | None = None
-    val_loss: float | None = None
-    val_accuracy: Share | None = None
-    rate: float | None = None
-
-
-class Compressed(msgspec.Struct, frozen=True, kw_only=True):
-    """One form of one network. sparsity: share of zero weights. compressed_bytes: after zstd. agreement: with float32."""
-
-    precision: str
-    sparsity: Share
-    bytes: int
-    compressed_bytes: int | None = None
-    accuracy: Span | None = None
-    agreement: Share | None = None
-    milliseconds: float | None = None
-
-
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a kind of heat lies inside the lung masks. lung_area: the share that evenly spread heat would have there."""
 

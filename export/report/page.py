@@ -12,11 +12,13 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from export.compress.rows import Table
+from export.history import Epoch
 from export.predictions import Predictions
 from export.report.charts import Chart, charts
 from export.report.figures import Figures, figures
 from export.report.headline import plain_words, warnings
-from export.report.inputs import CardTexts, Compressed, Epoch, Explained, SamplePicture, Span
+from export.report.inputs import CardTexts, Explained, SamplePicture, Span
 from export.report.papers import against
 from export.report.pictures import Shown, show
 from export.report.score import ENOUGH
@@ -30,14 +32,14 @@ FIGURES_NAME = "figures.json"
 class Parts:
     """What stands beside predictions; what is empty is left out of the page with a sentence that says so.
 
-    histories: by network. refused: reason code -> pictures that the device would not look at. recorded: figures that were written
-    down when the network was made and are not computed anew. notes: sentences that the reader must see, such as which pictures
-    the network was trained on.
+    histories, compression: by network. refused: reason code -> pictures that the device would not look at. recorded: figures that
+    were written down when the network was made and are not computed anew. notes: sentences that the reader must see, such as which
+    pictures the network was trained on.
     """
 
     card: CardTexts | None = None
     histories: dict[str, list[Epoch]] = field(default_factory=dict)
-    compression: list[Compressed] = field(default_factory=list)
+    compression: list[Table] = field(default_factory=list)
     explained: list[Explained] = field(default_factory=list)
     samples: list[SamplePicture] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edge.manifest import SHIPPED
+from export.compress.table import write as write_table
 from export.predictions import write_predictions
 from export.report.about import card_of, recorded_of
 from export.report.bench import Gathered, Stage, make_bench
@@ -73,8 +74,10 @@ def quick_report(
     files = [out / "predictions.json"]
     write_predictions(files[0], gathered.predictions)
     (out / "card.json").write_bytes(msgspec.json.encode(card))
-    for name in ("compression", "explained", "samples"):
+    for name in ("explained", "samples"):
         (out / f"{name}.json").write_bytes(msgspec.json.encode(getattr(gathered, name)))
     for name, history in gathered.histories.items():
         (out / f"history {name}.json").write_bytes(msgspec.json.encode(history))
+    for table in gathered.compression:
+        write_table(out / f"compression {table.network}.json", table)
     return write_report(out, gathered.predictions, parts, made("cxr-export", arguments, files))

@@ -7,6 +7,7 @@ import numpy as np
 from edge.bundle import Bundle
 from edge.classify import Scores
 from edge.decide import softmax
+from export.compress.table import Exam, Variant, measure
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, read_dataset
 from export.errors import DataError
 from export.explain import class_activation_map, heat_in_lungs
@@ -16,7 +17,6 @@ from export.report.bench import HELD_OUT, SETS, Bench, Gathered
 from export.report.external import EXTERNAL, look, read_all_labels, score_bundle
 from export.report.inputs import Explained, HeatMap, SamplePicture, Span
 from export.report.pictures import png
-from export.report.stages.forms import form_of
 from export.splits import patient_folds
 
 _EACH = 2
@@ -41,8 +41,10 @@ def shipped(bench: Bench, gathered: Gathered) -> None:
     )
     scores = [bench.bundle.classifier.run(picture) for picture in seen.pixels]
     graph = (bench.folder / bench.bundle.manifest.model_file).read_bytes()
-    gathered.compression.append(form_of(graph, seen.pixels, found[0]))
     name = found[0].network
+    exam = Exam(seen.pixels[..., np.newaxis], found[0].truth(), found[0].patients())
+    file = Variant("int8, as shipped", "int8", 0.0, graph, None)
+    gathered.compression.append(measure(name, [file], exam, len(CLASSES), trained=True))
     heats = [class_activation_map(one.heat, int(one.logits.argmax())) if one.heat.size else np.zeros((1, 1)) for one in scores]
     if all(one.heat.size for one in scores):
         gathered.explained += explained(name, CAM, seen.samples, heats)

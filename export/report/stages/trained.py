@@ -2,129 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from export.batches import Pictures
 from export.calibrate import fit_temperature, fit_threshold
+from export.compress.formats import Runner, convert
+from export.compress.representative import representative_by_patient
+from export.compress.table import Exam, Variant, measure
 from export.dataset import CLASSES, Pixels, load_pixels, targets
-from export.explain import grad_cam, gradient_saliency
-from export.legacy_keras import keras, tf
+from export.explain import Maps, grad_cam, gradient_saliency
 from export.metrics import Floats
-from export.model import float_logits, int8_logits, training_set
-from export.networks.ours import Plan, build
-from export.networks.p3 import build_p3
-from export.predictions import Predictions
-from export.quantize import fixed_size, quantize
+from export.networks.catalog import find
+from export.predictions import Precision, Predictions
+from export.recipe import Augmentation, Recipe, load_recipe, with_overrides
 from export.report.bench import HELD_OUT, Bench, Gathered, predictions_of
-from export.report.inputs import Epoch, HeatMap
-from export.report.stages.forms import form_of
+from export.report.inputs import HeatMap
 from export.report.stages.shipped import explained, pick
-from export.train import Phase, Recipe, fit, settle_statistics
+from export.training import as_input, logits_of, train_network
 
 OURS, P3 = "ours, briefly", "p3"
 SALIENCY, GRAD_CAM = "gradient saliency", "Grad-CAM"
-OURS_EPOCHS, P3_EPOCHS, P3_SIDE = 10, 6, 96
+SIDE = 96
+OURS_EPOCHS, P3_EPOCHS = 10, 6
 _REPRESENTATIVE = 64
-_BATCH = 32
-
-
-class _Diary(keras.callbacks.Callback):  # type: ignore[misc]
-    """Writes down each epoch, with the loss on validation patients."""
-
-    def __init__(self, pictures: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> None:
-        super().__init__()
-        self.pictures, self.truth = pictures, truth
-        self.rows: list[Epoch] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        told = logs or {}
-        logits = np.asarray(self.model.predict(self.pictures, batch_size=_BATCH, verbose=0), dtype=np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        chances = powers / powers.sum(axis=1, keepdims=True)
-        rate = self.model.optimizer.learning_rate
-        self.rows.append(
-            Epoch(
-                epoch=epoch + 1,
-                loss=float(told["loss"]),
-                accuracy=float(told["accuracy"]) if "accuracy" in told else None,
-                val_loss=float(-np.log(chances[np.arange(len(self.truth)), self.truth] + 1e-12).mean()),
-                val_accuracy=float((logits.argmax(axis=1) == self.truth).mean()),
-                rate=float(rate.numpy() if hasattr(rate, "numpy") else rate(self.model.optimizer.iterations)),
-            )
-        )
 
 
 def ours_briefly(bench: Bench, gathered: Gathered) -> None:
-    """Train the shipped network's layout from random weights, at half the side; float32 and int8 of the same weights."""
-    keras.backend.clear_session()
-    recipe = replace(Recipe(), phases=(Phase(2, OURS_EPOCHS, 2e-3),))
-    keras.utils.set_random_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    split, plan = bench.split, Plan()
-    data = training_set(bench.pixels, bench.samples, split.train)
-    truth = targets(bench.chosen(split.validation))
-    network = build(len(CLASSES), None, plan)
-    half = _floats(bench.pixels[split.validation][:, ::2, ::2])
-    diary = _Diary(half[..., np.newaxis], truth)
-    for phase in recipe.phases:
-        fit(keras.Model(network.input, network.output["scores"]), data, phase, recipe, rng, (diary,))
-    settle_statistics(network, data.pixels, rng)
-    fixed = fixed_size(network, len(CLASSES), plan)
-    graph = quantize(fixed, data.pixels[rng.permutation(len(data.pixels))[:_REPRESENTATIVE]])
-    test, samples = bench.pixels[split.test], bench.chosen(split.test)
-    protocol = f"{HELD_OUT}; {OURS_EPOCHS} epochs only"
-    exact, small = (
-        _judged(OURS, bench, logits, held, precision, protocol)
-        for precision, logits, held in (
-            ("float32", float_logits(fixed, test), float_logits(fixed, bench.pixels[split.validation])),
-            ("int8", int8_logits(graph, test), int8_logits(graph, bench.pixels[split.validation])),
-        )
+    """Train the shipped network's layout from random weights on small pictures; float32 and int8 of the same weights."""
+    recipe = Recipe(
+        network="ours",
+        classes=list(CLASSES),
+        side=SIDE,
+        epochs=OURS_EPOCHS,
+        batch=32,
+        optimizer="adamw",
+        rate=2e-3,
+        augmentation=Augmentation(rotation=8, zoom=0.1, width_shift=0.05, height_shift=0.05),
+        balance="oversample",
     )
-    gathered.predictions += [exact, small]
-    gathered.histories[OURS] = diary.rows
-    same = float((exact.scores().argmax(axis=1) == small.scores().argmax(axis=1)).mean())
-    gathered.compression.append(form_of(_float_graph(fixed), test, exact))
-    gathered.compression.append(form_of(graph, test, small, same))
-    given = _floats(test)[..., np.newaxis]
-    said = np.asarray(exact.scores().argmax(axis=1), dtype=np.int64)
-    saliency = gradient_saliency(fixed, given, said)
-    gathered.explained += explained(OURS, SALIENCY, samples, list(saliency))
-    _lay_over(bench, gathered, OURS, SALIENCY, saliency)
+    model, pixels, exact = _train(bench, gathered, OURS, recipe)
+    split, given = bench.split, pixels[..., np.newaxis]
+    shown = split.train[representative_by_patient(bench.chosen(split.train), _REPRESENTATIVE, recipe.seed)]
+    both: tuple[Precision, ...] = ("float32", "int8")
+    forms = [Variant(precision, precision, 0.0, convert(model, precision, given[shown]), model) for precision in both]
+    runner = Runner(forms[-1].graph)
+    logits, held = runner.logits(given[split.test]), runner.logits(given[split.validation])
+    gathered.predictions.append(_judged(OURS, bench, logits, held, "int8", recipe))
+    exam = Exam(given[split.test], exact.truth(), exact.patients())
+    gathered.compression.append(measure(OURS, forms, exam, len(CLASSES), trained=True))
+    _explain(bench, gathered, OURS, SALIENCY, gradient_saliency(model, *_asked(model, bench, pixels, exact)))
 
 
 def p3_briefly(bench: Bench, gathered: Gathered) -> None:
-    """Train P3's own network on smaller pictures than it was published for."""
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(0)
+    """Train P3's own network by its recipe, but on smaller pictures and for fewer epochs."""
+    recipe = with_overrides(load_recipe("p3"), epochs=P3_EPOCHS, side=SIDE)
+    model, pixels, exact = _train(bench, gathered, P3, recipe)
+    _explain(bench, gathered, P3, GRAD_CAM, grad_cam(model, *_asked(model, bench, pixels, exact)))
+
+
+def _train(bench: Bench, gathered: Gathered, name: str, recipe: Recipe) -> tuple[Any, Pixels, Predictions]:
+    """Train on the bundle's training part; return the network, all pictures at its side, and what it says of the test part."""
+    pixels = load_pixels(bench.samples, recipe.side or find(recipe.network).side)
+    pictures = Pictures(pixels, targets(bench.samples), len(CLASSES))
     split = bench.split
-    pixels = load_pixels(bench.samples, P3_SIDE)
-    model = build_p3(len(CLASSES), P3_SIDE)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # after some 150 steps Keras' 0.99 would still remember the untrained network
-    model.compile(
-        keras.optimizers.RMSprop(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
-    )
-    given, held = _coloured(pixels[split.train]), _coloured(pixels[split.validation])
-    diary = _Diary(held, targets(bench.chosen(split.validation)))
-    model.fit(
-        given, targets(bench.chosen(split.train)), batch_size=_BATCH, epochs=P3_EPOCHS, verbose=0, callbacks=[diary], shuffle=True
-    )
-    test = _coloured(pixels[split.test])
-    logits, kept = (np.asarray(model.predict(part, batch_size=_BATCH, verbose=0), dtype=np.float64) for part in (test, held))
-    protocol = f"{HELD_OUT}; {P3_SIDE} pixels, {P3_EPOCHS} epochs only"
-    gathered.predictions.append(_judged(P3, bench, logits, kept, "float32", protocol))
-    gathered.histories[P3] = diary.rows
-    maps = grad_cam(model, test, np.asarray(logits.argmax(axis=1), dtype=np.int64))
-    gathered.explained += explained(P3, GRAD_CAM, bench.chosen(split.test), list(maps))
-    _lay_over(bench, gathered, P3, GRAD_CAM, maps)
+    with TemporaryDirectory() as folder:
+        trained = train_network(recipe, find(recipe.network), pictures, split.train, split.validation, Path(folder), say=bench.say)
+    gathered.histories[name] = trained.history
+    logits, held = logits_of(trained.model, pixels, split.test), logits_of(trained.model, pixels, split.validation)
+    gathered.predictions.append(_judged(name, bench, logits, held, "float32", recipe))
+    return trained.model, pixels, gathered.predictions[-1]
 
 
-def _judged(network: str, bench: Bench, logits: Floats, held: Floats, precision: Any, protocol: str) -> Predictions:
+def _judged(network: str, bench: Bench, logits: Floats, held: Floats, precision: Precision, recipe: Recipe) -> Predictions:
     """Temperature and threshold come from the validation patients."""
     temperature = fit_temperature(held, targets(bench.chosen(bench.split.validation)))
     return predictions_of(
@@ -134,11 +88,22 @@ def _judged(network: str, bench: Bench, logits: Floats, held: Floats, precision:
         precision=precision,
         temperature=temperature,
         threshold=fit_threshold(held, temperature),
-        protocol=protocol,
+        protocol=f"{HELD_OUT}; {recipe.side} pixels, {recipe.all_epochs} epochs only",
     )
 
 
-def _lay_over(bench: Bench, gathered: Gathered, network: str, method: str, maps: Floats) -> None:
+def _asked(model: Any, bench: Bench, pixels: Pixels, found: Predictions) -> tuple[Any, Any]:
+    """Return the test pictures as network inputs, and for each the class that the network gives it."""
+    given = as_input(pixels[bench.split.test], int(model.input_shape[3]))
+    return given, np.asarray(found.scores().argmax(axis=1), dtype=np.int64)
+
+
+def _explain(bench: Bench, gathered: Gathered, network: str, method: str, maps: Maps) -> None:
+    gathered.explained += explained(network, method, bench.chosen(bench.split.test), list(maps))
+    _lay_over(gathered, network, method, maps)
+
+
+def _lay_over(gathered: Gathered, network: str, method: str, maps: Floats) -> None:
     """Add this network's heat to the samples that the first stage has picked: it took them from the same test pictures."""
     for number, place in enumerate(pick(gathered.predictions[0])[: len(gathered.samples)]):
         sample = gathered.samples[number]
@@ -153,15 +118,3 @@ def _thinned(heat: Floats, side: int = 48) -> Floats:
     small = heat[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))
     top = float(small.max())
     return np.asarray(small / top if top > 0 else small)
-
-
-def _floats(pixels: Pixels) -> npt.NDArray[np.float32]:
-    return pixels.astype(np.float32) / np.float32(255)
-
-
-def _coloured(pixels: Pixels) -> npt.NDArray[np.float32]:
-    return np.repeat(_floats(pixels)[..., np.newaxis], 3, axis=3)
-
-
-def _float_graph(model: Any) -> bytes:
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from export import crossval
-from export.checkpoint import Epoch
 from export.cli import main
 from export.crossval import SCORES, SPLITS, PlanScores
 from export.dataset import read_dataset
+from export.history import Epoch
 from export.legacy_keras import keras
 from export.networks import borrowed
 from export.networks.catalog import CATALOG, find
@@ -192,9 +192,7 @@ def test_what_is_refused_before_training(data, recipe, tmp_path, monkeypatch):
     manifest.write_text(
         "\n".join(",".join([*row[:2], row[2] if number == 0 else "p", *row[3:]]) for number, row in enumerate(lines))
     )
-    assert "of one patient" in refused(
-        monkeypatch, "train", recipe, "--data", tmp_path / "data", "--out", tmp_path / "out"
-    )
+    assert "of one patient" in refused(monkeypatch, "train", recipe, "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

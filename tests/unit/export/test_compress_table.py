@@ -15,7 +15,8 @@ from export.compress import table as tables
 from export.compress.distill import Distiller
 from export.compress.formats import Runner, convert, keras_logits
 from export.compress.rebuild import duplicate
-from export.compress.table import Exam, Table, Variant, compressed, measure, text, write
+from export.compress.rows import Table
+from export.compress.table import Exam, Variant, compressed, measure, text, write
 from export.legacy_keras import keras
 from export.networks.ours import Plan, build
 

@@ -13,14 +13,17 @@ import pytest
 from click.testing import CliRunner
 
 from export.cli import main
+from export.compress.rows import Interval, Row, Table
+from export.compress.table import write as write_table
 from export.errors import ReportError
+from export.history import Epoch
 from export.metrics import accuracy, auc, aucs, bounded, confusion, confusions, draws
 from export.predictions import Picture, Predictions, write_predictions
 from export.report import charts
 from export.report.blocks import to_blocks
 from export.report.figures import concern_of, figures
 from export.report.headline import plain_words, warnings
-from export.report.inputs import Compressed, Epoch, SamplePicture, Span
+from export.report.inputs import SamplePicture, Span
 from export.report.papers import PRINTED, against
 from export.report.score import predictive_values, score
 from export.report.words import span, use_of, verdict
@@ -350,10 +353,23 @@ def written(tmp_path_factory):
     away = predicted(["normal"] * 20 + ["odd"] * 4, [[2, 0, 0]] * 24, protocol="external", datasets=["far"] * 24)
     write_predictions(folder / "first.json", [whole, blind, away])
     write_predictions(folder / "second.json", [other, evil])
-    rows = [Epoch(epoch=i + 1, loss=1 / (i + 1), val_loss=0.7, val_accuracy=0.5) for i in range(3)]
+    rows = [
+        Epoch(epoch=i + 1, rate=1e-3, loss=1 / (i + 1), accuracy=0.4, val_loss=0.7, val_accuracy=0.5, seconds=1) for i in range(3)
+    ]
     (folder / "history.json").write_bytes(msgspec.json.encode(rows))
-    form = Compressed(precision="int8", sparsity=0.5, bytes=12_345, accuracy=Span(value=0.7, low=0.6, high=0.8), milliseconds=1.25)
-    (folder / "forms.json").write_bytes(msgspec.json.encode([form]))
+    row = Row(
+        name="50% zeros, int8",
+        precision="int8",
+        sparsity=0.5,
+        zeros=0.45,
+        bytes=12_345,
+        compressed_bytes=6_789,
+        accuracy=Interval(value=0.7, low=0.6, high=0.8, pictures=9, patients=8),
+        milliseconds=1.25,
+        ratio_to_p3=0.5,
+        peak_memory=1,
+    )
+    write_table(folder / "forms.json", Table(network="net", trained=True, runtime="it 1.0", p3_milliseconds=2.5, rows=[row]))
     out = folder / "out"
     arguments = ["evaluate", folder / "first.json", folder / "second.json", "--out", out, "--history", folder / "history.json"]
     arguments += ["--compression", folder / "forms.json"]
