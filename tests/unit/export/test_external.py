@@ -83,7 +83,7 @@ def test_an_external_folder_is_reported_apart(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--external", "nowhere"], "A labelled folder has one."),
+        (["--external", "nowhere"], "There is no folder nowhere."),
         (["--external", "{data}", "--bundle", "nowhere"], "There is no model at nowhere"),
         ([], "nothing to report on"),
     ],
@@ -132,7 +132,7 @@ def test_only_pictures_that_the_bundle_has_not_seen_are_used(data, tmp_path):
         stages=(shipped, other_findings, children, no_chests),
     )
     whole = read_predictions(tmp_path / "out/predictions.json")[0]
-    assert [picture.file for picture in whole.pictures] == [samples[i].file.name for i in test]
+    assert [picture.file for picture in whole.pictures] == [samples[i].path for i in test]
     assert found.main.score.pictures == len(test)
     learned = {samples[i].patient for i in range(len(samples)) if i not in set(test.tolist())}
     assert not learned & set(whole.patients())
