@@ -18,11 +18,12 @@ from export.crossval import SCORES, SPLITS, PlanScores
 from export.dataset import read_dataset
 from export.history import Epoch
 from export.legacy_keras import keras
+from export.near_duplicates import Pair
 from export.networks import borrowed
 from export.networks.catalog import CATALOG, find
 from export.outcome import INT8, RESULT, WEIGHTS, Result, learned_ratio
 from export.predictions import read_predictions
-from export.protocols import RecordedPlan, make_plan
+from export.protocols import RecordedPlan, make_plan, read_plan
 from export.training import Trained
 from tests.support.tiny_training import PLAIN, TINY, make
 
@@ -119,6 +120,7 @@ def test_five_folds_by_patient_of_which_the_finished_ones_are_kept(data, recipe,
 
 
 def test_the_inflated_split_stands_beside_and_folds_can_be_used_again(data, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.crossval.near_duplicates", lambda _: [Pair(0, other, 0.95) for other in range(1, 50)])
     out, other = tmp_path / "out", tmp_path / "other"
     arguments = ("crossval", recipe, "--data", data, "--out", out, "--epochs", 1, "--protocol", "holdout")
     said = run(*arguments, "--also-ungrouped")
@@ -134,6 +136,10 @@ def test_the_inflated_split_stands_beside_and_folds_can_be_used_again(data, reci
     assert (scores[0].shared, scores[0].positive) == (0, "covid19")
 
     splits = out / "by-patient" / SPLITS
+    parts = read_plan(splits).splits[0]
+    mine = next(part for part in (parts.train, parts.validation, parts.test) if "darkcovid/images/000.png" in part)
+    assert len(scores[0].near_duplicates) == 50 - len(mine)
+    assert f"by-patient: {50 - len(mine)} pairs of pictures look like one exposure" in said
     again = ("--epochs", 1, "--no-int8", "--splits", splits)
     run("crossval", write_recipe(tmp_path, "plain"), "--data", data, "--out", other, *again)
     assert (other / "by-patient" / SPLITS).read_bytes() == splits.read_bytes()

@@ -14,12 +14,15 @@ from click.testing import CliRunner
 from edge.bundle import SHIPPED, load_bundle
 from export import controls
 from export.cli import main
+from export.compress.rows import Table
 from export.dataset import read_dataset
 from export.errors import ReportError
+from export.history import Epoch
 from export.predictions import read_predictions
 from export.report import page
 from export.report.bench import SETS, shipped_split
 from export.report.external import conditions, look, read_all_labels, score_bundle
+from export.report.inputs import read_part
 from export.report.quick import quick_report
 from export.report.stages.shipped import children, no_chests, other_findings, pick, shipped
 from export.splits import patient_folds
@@ -185,4 +188,6 @@ def test_the_stages_that_train(data, tmp_path, monkeypatch):
     assert len(found.inflated) == 1
     samples = json.loads((tmp_path / "out/samples.json").read_text())
     assert all(len(sample["heat"]) == 3 for sample in samples)
-    assert (tmp_path / "out/learning-1.png").exists()
+    table = read_part(tmp_path / f"out/compression {trained.OURS}.json", Table, "it")
+    assert [row.precision for row in table.rows] == ["float32", "int8"]
+    assert len(read_part(tmp_path / "out/history p3.json", list[Epoch], "it")) == 1
