@@ -7,6 +7,7 @@ Recipes are TOML files of overrides: what a file does not name stays as it is he
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -43,6 +44,27 @@ class Plateau(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     floor: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class OneCycle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rate climbs from a part of the recipe's to all of it and falls to nearly nothing, along half cosines.
+
+    Smith 2018, "A disciplined approach to neural network hyper-parameters", with the shape and the defaults of fastai 1. climb:
+    share of the epochs in which it climbs. divide: by what the first rate is smaller than the highest. end: by what the last is
+    smaller than the first.
+    """
+
+    climb: Annotated[float, Meta(gt=0, lt=1)] = 0.3
+    divide: Annotated[float, Meta(ge=1)] = 25.0
+    end: Annotated[float, Meta(ge=1)] = 1e4
+
+    def rate(self, highest: float, done: float) -> float:
+        """Return the rate when the share `done`, 0..1, of the training is over."""
+        low = highest / self.divide
+        start, stop, part = (low, highest, done / self.climb)
+        if done > self.climb:
+            start, stop, part = (highest, low / self.end, (done - self.climb) / (1 - self.climb))
+        return stop + (start - stop) * (1 + math.cos(math.pi * part)) / 2
+
+
 class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Largest random changes, each drawn evenly from minus to plus that.
 
@@ -63,11 +85,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One training.
 
     network: name in the catalogue. classes: two to four, in the order of the outputs; a picture belongs to the class of its
-    label's name, or to a class `non_LABEL`, which takes every other label; other pictures are left out. side: pixels on a side,
-    or none for the publication's. frozen: before `epochs`, the epochs in which everything learns at `rate`. loss: `binary` is of
-    the sigmoid of the second logit minus the first. balance: `weights` weighs every class as if they were of one size,
-    `oversample` repeats pictures until they are. validation: share of the training part that is held out. seed: of weights, order
-    and changes. split_seed: of the split. weights: backbone -> file (relative to the recipe's), "imagenet" or "random".
+    label's name, or to a class `non_LABEL`, which takes every other label; other pictures are left out. side: pixels on a side, or
+    none for the publication's. frozen: before `epochs`, the epochs in which everything learns at `rate`, the highest one of
+    `one_cycle`. loss: `binary` is of the sigmoid of the second logit minus the first. balance: `weights` weighs every class as if
+    they were of one size, `oversample` repeats pictures until they are. validation: share of the training part that is held out.
+    seed: of weights, order and changes. split_seed: of the split. weights: backbone -> file (relative to the recipe's), "imagenet"
+    or "random".
     """
 
     network: str
@@ -79,6 +102,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     side: Annotated[int, Meta(ge=32, le=1024)] | None = None
     frozen: Frozen | None = None
     plateau: Plateau | None = None
+    one_cycle: OneCycle | None = None
     loss: Literal["categorical", "binary"] = "categorical"
     augmentation: Augmentation = Augmentation()
     balance: Literal["none", "weights", "oversample"] = "none"
@@ -142,6 +166,8 @@ def parse_recipe(table: dict[str, Any], name: str, folder: Path) -> Recipe:
         raise RecipeError(f"{name}: {error}. Correct the recipe.") from None
     if len(set(recipe.classes)) < len(recipe.classes):
         raise RecipeError(f"{name}: a class is named twice: {', '.join(recipe.classes)}.")
+    if recipe.plateau and recipe.one_cycle:
+        raise RecipeError(f"{name}: the rate cannot follow both plateau and one_cycle. Remove one of them.")
     if recipe.loss == "binary" and len(recipe.classes) != 2:
         raise RecipeError(f"{name}: the loss binary is for two classes, not {len(recipe.classes)}. Take categorical.")
     files = {backbone: file if file in (IMAGENET, RANDOM) else str(folder / file) for backbone, file in recipe.weights.items()}

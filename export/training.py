@@ -21,7 +21,7 @@ from export.history import Epoch
 from export.legacy_keras import keras, tf
 from export.networks.catalog import Network
 from export.networks.heads import IMAGENET, NO_WEIGHTS, freeze
-from export.recipe import RANDOM, Plateau, Recipe
+from export.recipe import RANDOM, Recipe
 from export.splits import Indexes
 from export.strategy import ONE_DEVICE, Strategy
 
@@ -158,7 +158,7 @@ def train_network(
             val_accuracy=val_accuracy,
             seconds=round(time.monotonic() - began, 2),
         )
-        progress = _after(progress, row, recipe.plateau)
+        progress = _after(progress, row, recipe)
         # All machines have to read them: the statistics of batch normalization are a mean over machines.
         weights, state = model.get_weights(), [variable.numpy() for variable in model.optimizer.variables]
         if strategy.chief:
@@ -196,7 +196,14 @@ def _build(recipe: Recipe, network: Network, side: int, weights: Any) -> Any:
 
 
 def _first_rate(recipe: Recipe, epoch: int) -> float:
-    return recipe.frozen.rate if recipe.frozen and epoch < recipe.frozen.epochs else recipe.rate
+    return recipe.frozen.rate if recipe.frozen and epoch < recipe.frozen.epochs else _cycled(recipe, epoch)
+
+
+def _cycled(recipe: Recipe, epoch: int) -> float:
+    """Return the rate of an epoch where it depends on nothing else: on a cycle that of its middle."""
+    if recipe.one_cycle is None:
+        return recipe.rate
+    return recipe.one_cycle.rate(recipe.rate, (epoch - (recipe.all_epochs - recipe.epochs) + 0.5) / recipe.epochs)
 
 
 def _compile(model: Any, recipe: Recipe, frozen: bool) -> None:
@@ -266,10 +273,15 @@ def _figures(logits: Floats, targets: npt.NDArray[np.int64]) -> tuple[float, flo
     return float(-np.log(np.maximum(chances, 1e-12)).mean()), float((logits.argmax(axis=1) == targets).mean())
 
 
-def _after(progress: Progress, row: Epoch, plateau: Plateau | None) -> Progress:
-    """Return the progress with one epoch more; the rate falls when its figure has stood still, as Keras' ReduceLROnPlateau does."""
+def _after(progress: Progress, row: Epoch, recipe: Recipe) -> Progress:
+    """Return the progress with one epoch more, and the next one's rate.
+
+    On a plateau the rate falls when its figure has stood still, as with Keras' ReduceLROnPlateau.
+    """
     history = [*progress.history, row]
-    rate, best, waited = progress.rate, progress.best, progress.waited
+    rate, best, waited, plateau = progress.rate, progress.best, progress.waited, recipe.plateau
+    if recipe.one_cycle is not None and row.epoch >= recipe.all_epochs - recipe.epochs:
+        rate = _cycled(recipe, row.epoch)
     if plateau is not None:
         # Higher is better from here on.
         value = row.val_accuracy if plateau.monitor == "val_accuracy" else -row.val_loss

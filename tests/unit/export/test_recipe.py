@@ -8,7 +8,7 @@ import pytest
 
 from export.errors import RecipeError
 from export.networks.catalog import CATALOG, find
-from export.recipe import FOLDER, Augmentation, differences, known_recipes, load_recipe, parse_recipe, with_overrides
+from export.recipe import FOLDER, Augmentation, OneCycle, differences, known_recipes, load_recipe, parse_recipe, with_overrides
 from export.training import require_network
 
 SMALL = {"network": "p3", "classes": ["normal", "covid19"], "epochs": 4, "batch": 2, "optimizer": "sgd", "rate": 0.1}
@@ -37,7 +37,14 @@ def test_what_the_publications_say_is_what_is_trained():
     assert (load_recipe("p2-resnet50").epochs, p5.epochs, p5.batch, p5.side) == (30, 35, 16, 256)
     assert len(load_recipe("p4-fusion").classes) == 4
     assert {load_recipe(name).balance for name in ("p4-fusion", "p4-covidnet")} == {"oversample"}
-    assert (load_recipe("darkcovidnet").epochs, load_recipe("darkcovidnet").rate) == (100, 3e-3)
+    peer = load_recipe("darkcovidnet")
+    assert (peer.epochs, peer.rate, peer.batch, peer.side, peer.one_cycle) == (100, 3e-3, 32, 256, OneCycle())
+
+
+def test_one_cycle_climbs_and_falls():
+    cycle = OneCycle()
+    rates = [cycle.rate(3e-3, done) for done in (0, 0.15, 0.3, 0.65, 1)]
+    assert rates == pytest.approx([3e-3 / 25, 3e-3 * 26 / 50, 3e-3, 3e-3 / 2, 3e-3 / 25e4], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,7 @@ def test_what_the_publications_say_is_what_is_trained():
         ({"classes": ["normal"]}, "`$.classes`"),
         ({"classes": ["normal", "normal"]}, "a class is named twice"),
         ({"classes": ["a", "b", "c"], "loss": "binary"}, "binary is for two classes, not 3"),
+        ({"plateau": {"factor": 0.5, "patience": 1}, "one_cycle": {}}, "both plateau and one_cycle"),
     ],
 )
 def test_what_cannot_be_is_named(changes, part):

@@ -17,7 +17,7 @@ from export.errors import FetchError, RecipeError, WeightsError
 from export.legacy_keras import keras
 from export.networks import heads
 from export.networks.catalog import Network
-from export.recipe import Frozen, Plateau
+from export.recipe import Frozen, OneCycle, Plateau
 from export.strategy import make_strategy
 from export.training import as_input, build_network, require_network
 from tests.support.processes import free_port
@@ -137,6 +137,13 @@ def test_the_rate_falls_where_nothing_gets_better(tmp_path):
     recipe = but(rate=1e-12, epochs=6, plateau=Plateau(factor=0.5, patience=2, monitor="val_accuracy", floor=3e-13), balance="none")
     rates = [row.rate for row in tiny_training(tmp_path / "a", recipe, PLAIN, silent).history]
     assert rates == [1e-12, 1e-12, 1e-12, 5e-13, 5e-13, 3e-13]
+
+
+def test_the_rate_follows_its_cycle_after_the_frozen_epochs(tmp_path):
+    cycle = OneCycle(climb=0.5, divide=10, end=10)
+    recipe = but(rate=1e-3, epochs=2, frozen=Frozen(epochs=1, rate=0.05), plateau=None, one_cycle=cycle, balance="none")
+    rates = [row.rate for row in tiny_training(tmp_path / "a", recipe, TINY, silent).history]
+    assert rates == pytest.approx([0.05, cycle.rate(1e-3, 0.25), cycle.rate(1e-3, 0.75)])
 
 
 def test_the_binary_loss_of_two_classes_is_the_categorical_one(tmp_path):
