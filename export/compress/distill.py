@@ -43,7 +43,14 @@ class Distiller:
         return max(len(self.pictures) // self.batch, 1) * self.epochs
 
     def __call__(self, trainee: Any, callbacks: Sequence[Any]) -> None:
-        """Train `trainee`, whose only output is the logits, in place."""
+        """Train `trainee`, whose only output is the logits, in place.
+
+        Batch normalization keeps its statistics: a few steps on changed and mixed pictures would replace them by those of pictures
+        that the network will not meet. (In Keras 2 a frozen normalization uses what it has stored, in training too.)
+        """
+        norms = [layer for layer in trainee.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+        for layer in norms:
+            layer.trainable = False
         rate = keras.optimizers.schedules.CosineDecay(self.rate, self.steps)
         trainee.compile(optimizer=keras.optimizers.Adam(rate), loss="mse")
         trainee.fit(
@@ -53,6 +60,8 @@ class Distiller:
             verbose=0,
             callbacks=list(callbacks),
         )
+        for layer in norms:
+            layer.trainable = True
 
     def _batches(self) -> Iterator[Any]:
         rng = np.random.default_rng(self.seed)

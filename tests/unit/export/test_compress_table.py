@@ -88,6 +88,17 @@ def test_a_network_learns_what_its_teacher_says():
         np.testing.assert_array_equal(old, new)
 
 
+def test_fine_tuning_leaves_the_statistics_of_normalization_alone():
+    teacher, pupil = small(), small()
+    norm = pupil.get_layer("stem0_norm")
+    before, kernel = [value.copy() for value in norm.get_weights()], pupil.get_layer("heat").get_weights()[0]
+    Distiller(teacher, pictures(16), epochs=1, batch=8)(keras.Model(pupil.input, pupil.output["scores"]), ())
+    for old, new in zip(before, norm.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert norm.trainable
+    assert (pupil.get_layer("heat").get_weights()[0] != kernel).any()
+
+
 def said(*arguments):
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 2
