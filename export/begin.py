@@ -13,8 +13,10 @@ from export.errors import DataError, RecipeError
 from export.layouts.registry import read_folder
 from export.networks.catalog import Network, find
 from export.pixels import PREFIX
+from export.protocols import training_only
 from export.recipe import Recipe, differences
 from export.requirements import require_trainable
+from export.splits import Split
 from export.strategy import ONE_DEVICE, Strategy
 from export.training import require_network
 
@@ -62,21 +64,47 @@ def begin(folder: Path, recipe: Recipe, samples: Sequence[Sample], strategy: Str
     folder.mkdir(parents=True, exist_ok=True)
     if not strategy.chief:
         return
-    digest = hashlib.sha256("\n".join(f"{sample.key} {sample.label}" for sample in samples).encode()).hexdigest()
-    now = Begun(recipe=recipe, pictures=digest)
-    path = folder / BEGUN
-    try:
-        before = msgspec.json.decode(path.read_bytes(), type=Begun)
-    except FileNotFoundError:
+    now = Begun(recipe=recipe, pictures=_digest(samples))
+    before = read_begun(folder)
+    if before is None:
         # Another machine may have decoded its pictures already.
         if any(not path.name.startswith(PREFIX) for path in folder.iterdir()):
-            raise RecipeError(f"{folder} holds something else than a training. Choose another folder.") from None
-        path.write_bytes(msgspec.json.encode(now) + b"\n")
+            raise RecipeError(f"{folder} holds something else than a training. Choose another folder.")
+        (folder / BEGUN).write_bytes(msgspec.json.encode(now) + b"\n")
         return
-    except msgspec.DecodeError as error:
-        raise RecipeError(f"{path} is damaged ({error}). Choose another folder, or remove this one.") from None
     if before.recipe != recipe:
         what = ", ".join(differences(before.recipe, recipe))
         raise RecipeError(f"{folder} was begun with another recipe ({what} differs). Choose another folder, or remove it.")
-    if before.pictures != digest:
+    if before.pictures != now.pictures:
         raise DataError(f"{folder} was begun with other pictures. Choose another folder, or remove it.")
+
+
+def read_begun(folder: Path) -> Begun | None:
+    """Return with what a folder was begun, or None if it holds no training.
+
+    Raises:
+        RecipeError: if what it says is damaged.
+    """
+    path = folder / BEGUN
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Begun)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except msgspec.DecodeError as error:
+        raise RecipeError(f"{path} is damaged ({error}). Choose another folder, or remove this one.") from None
+
+
+def held_out_split(folder: Path, begun: Begun, samples: Sequence[Sample]) -> Split:
+    """Return the parts that `cxr-export train` learned from and held out, for a second look at what it made; nothing to test on.
+
+    Raises:
+        DataError: if it was begun with other pictures: then nobody knows which ones its network has seen.
+    """
+    if _digest(samples) != begun.pictures:
+        raise DataError(f"{folder} was trained on other pictures. Give the data and the sets that it was begun with.")
+    recipe = begun.recipe
+    return training_only(samples, recipe.classes, seed=recipe.split_seed, validation=recipe.validation)
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    return hashlib.sha256("\n".join(f"{sample.key} {sample.label}" for sample in samples).encode()).hexdigest()

@@ -97,7 +97,10 @@ def compress_command(
     pictures: int | None,
     out: Path | None,
 ) -> None:
-    """Prune and quantize NETWORK, a file of Keras or a name of the catalogue, in every way; print what each costs and brings."""
+    """Prune and quantize NETWORK in every way; print what each costs and brings.
+
+    NETWORK is a folder of `cxr-export train`, a file of Keras or a name of the catalogue.
+    """
     from export.compress.command import compress
     from export.compress.table import text, write
 
@@ -115,7 +118,10 @@ def compress_command(
 @click.option("--weights", type=FILE, default=None, help="Weights for a NETWORK of the catalogue; without, they are random.")
 @click.option("--out", type=FILE, required=True, help="ONNX file to write.")
 def onnx_command(network: str, weights: Path | None, out: Path) -> None:
-    """Write NETWORK, a file of Keras or a name of the catalogue, as an ONNX file, and compare the two on drawn pictures."""
+    """Write NETWORK as an ONNX file, and compare the two on drawn pictures.
+
+    NETWORK is a folder of `cxr-export train`, a file of Keras or a name of the catalogue.
+    """
     import numpy as np
 
     from export.compress.command import load_network

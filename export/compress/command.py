@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from export.begin import held_out_split, read_begun
 from export.compress.centring import centred_if_possible
 from export.compress.distill import Distiller
 from export.compress.pruning import Kernels
@@ -20,6 +21,7 @@ from export.layouts.registry import read_folder
 from export.legacy_keras import keras
 from export.networks import borrowed  # noqa: F401 - its own layers have to be known before a file of them is read
 from export.networks.catalog import CATALOG, find
+from export.outcome import WEIGHTS
 from export.requirements import require_trainable
 from export.splits import patient_folds
 
@@ -43,7 +45,7 @@ def compress(
     """Return the table of one network.
 
     Args:
-        network: a file that Keras has saved (.keras, .h5), or a name of the catalogue.
+        network: a folder of `cxr-export train`, a file that Keras has saved (.keras, .h5), or a name of the catalogue.
         data: folder of the labelled X-rays.
         sets: which of its data sets.
         weights: for a name of the catalogue: file of the weights; without, they are random.
@@ -51,7 +53,8 @@ def compress(
         rate: highest learning rate.
         kernels: what is pruned.
         representative: how many pictures the ranges are measured on; one a patient.
-        folds: the first of so many parts by patient is what is tested on, the rest is fine-tuned on.
+        folds: the first of so many parts by patient is what is tested on, the rest is fine-tuned on. After a training of a folder
+            what it held out is tested on instead.
         seed: of the parts. The file's network must not have learned from the tested part: give the seed and folds of its training.
         limit: at most so many training pictures, for a quick look.
         rounds: of timing.
@@ -60,24 +63,31 @@ def compress(
     Raises:
         ExportError: if the data, the network or its weights cannot be used.
     """
-    samples = [sample for name in sets for sample in read_folder(data / name)]
-    require_trainable(samples, CLASSES, folds)
+    begun = read_begun(Path(network))
+    classes = begun.recipe.classes if begun else list(CLASSES)
+    samples = [sample for name in sets for sample in read_folder(data / name, classes)]
+    require_trainable(samples, classes, folds)
+    if begun:
+        held_out = held_out_split(Path(network), begun, samples)
+        learned, tested = held_out.train, held_out.validation
+    else:
+        split = patient_folds(samples, folds=folds, seed=seed)[0]
+        learned, tested = split.train, split.test
     model, trained = load_network(network, weights)
     side, channels = int(model.input_shape[1]), int(model.input_shape[3])
     pixels = np.repeat(load_pixels(samples, side)[..., np.newaxis], channels, axis=3)
-    split = patient_folds(samples, folds=folds, seed=seed)[0]
-    train = split.train[:limit]
+    train = learned[:limit]
     ranges = representative_by_patient([samples[int(i)] for i in train], representative, seed)
-    chosen = [samples[int(i)] for i in split.test]
+    chosen = [samples[int(i)] for i in tested]
     say(f"{len(train)} pictures to train on, {len(ranges)} of them for the ranges, {len(chosen)} to test on")
     tuner = Distiller(centred_if_possible(model), pixels[train], epochs=epochs, rate=rate, seed=seed)
     made = variants(model, pixels[train][ranges], tuner, kernels=kernels, say=say)
-    exam = Exam(pixels[split.test], targets(chosen), patients(chosen))
-    return measure(Path(network).stem, made, exam, len(CLASSES), trained=trained, rounds=rounds)
+    exam = Exam(pixels[tested], targets(chosen, classes), patients(chosen))
+    return measure(Path(network).stem, made, exam, len(classes), trained=trained, rounds=rounds)
 
 
 def load_network(network: str, weights: Path | None = None) -> tuple[Any, bool]:
-    """Return a network by its name in the catalogue or from the file that Keras saved, and whether its weights are given ones.
+    """Return a network by its name, from a file or from a folder of `cxr-export train`, and whether its weights are given ones.
 
     Raises:
         WeightsError: if a file cannot be read, or is of a network that does not fit.
@@ -87,11 +97,14 @@ def load_network(network: str, weights: Path | None = None) -> tuple[Any, bool]:
         keras.utils.set_random_seed(0)
         model = find(network).build(len(CLASSES))
         if weights is not None:
-            try:
-                model.load_weights(str(weights))
-            except (ValueError, OSError, KeyError) as error:
-                raise WeightsError(f"{weights} does not hold weights of {network}: {_first_line(error)}") from None
+            _load(model, weights, network)
         return model, weights is not None
+    begun = read_begun(Path(network))
+    if begun:
+        recipe = begun.recipe
+        model = find(recipe.network).build(len(recipe.classes), side=recipe.side)
+        _load(model, weights or Path(network) / WEIGHTS, recipe.network)
+        return model, True
     if not Path(network).is_file():
         raise ExportError(f"There is no network and no file {network!r}. `cxr-export networks` lists the names.")
     try:
@@ -105,6 +118,13 @@ def load_network(network: str, weights: Path | None = None) -> tuple[Any, bool]:
     if "scores" not in outputs or outputs["scores"].shape[-1] != len(CLASSES):
         raise WeightsError(f"{network} does not give scores of the {len(CLASSES)} classes {', '.join(CLASSES)}.")
     return model, True
+
+
+def _load(model: Any, weights: Path, name: str) -> None:
+    try:
+        model.load_weights(str(weights))
+    except (ValueError, OSError, KeyError) as error:
+        raise WeightsError(f"{weights} does not hold weights of {name}: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from export.begin import begin, held_out_split, read_begun
 from export.cli import main
 from export.compress import table as tables
+from export.compress.command import load_network
 from export.compress.distill import Distiller
 from export.compress.formats import Runner, convert, keras_logits
 from export.compress.rebuild import duplicate
 from export.compress.rows import Table
 from export.compress.table import Exam, Variant, compressed, measure, text, write
+from export.dataset import CLASSES, Sample
+from export.errors import DataError, WeightsError
 from export.legacy_keras import keras
+from export.networks.catalog import find
 from export.networks.ours import Plan, build
+from export.protocols import training_only
+from export.recipe import Recipe
 
 SIDE = 32
 
@@ -118,6 +126,28 @@ def test_what_is_no_network_is_named(data, tmp_path):
     arguments = ("onnx", "ours", "--weights", tmp_path / "weights.h5", "--out", tmp_path / "x.onnx")
     assert "does not hold weights of ours" in said(*arguments)
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_training_is_looked_at_on_what_it_held_out(tmp_path):
+    kinds = [("normal", 9), ("pneumonia", 9), ("covid19", 9)]
+    samples = [
+        Sample(Path(f"set/{label}{i}.png"), label, f"{label}{i}", "s", "set") for label, count in kinds for i in range(count)
+    ]
+    recipe = Recipe(network="ours", classes=list(CLASSES), epochs=1, batch=4, optimizer="adam", rate=0.1, side=32)
+    begin(tmp_path / "out", recipe, samples)
+    begun = read_begun(tmp_path / "out")
+    split = held_out_split(tmp_path / "out", begun, samples)
+    expected = training_only(samples, CLASSES, seed=recipe.split_seed, validation=recipe.validation)
+    assert split.validation.tolist() == expected.validation.tolist()
+    with pytest.raises(DataError, match="was trained on other pictures"):
+        held_out_split(tmp_path / "out", begun, samples[1:])
+    with pytest.raises(WeightsError, match=r"weights\.h5 does not hold weights of ours"):
+        load_network(str(tmp_path / "out"))
+    find("ours").build(3, side=32).save_weights(tmp_path / "out/weights.h5")
+    model, trained = load_network(str(tmp_path / "out"))
+    assert trained
+    assert model.input_shape == (None, 32, 32, 1)
+    assert read_begun(tmp_path) is None
 
 
 def test_an_onnx_file_is_written_and_compared(tmp_path):
