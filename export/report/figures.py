@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.errors import ReportError
+from export.metrics import confusion
 from export.predictions import Predictions
 from export.report.blocks import Block, to_blocks
 from export.report.compare import Inflated, Named, Pair, agreements, differences, inflated, named, networks
@@ -138,8 +139,7 @@ def _folds(block: Block, concern: int) -> list[Fold]:
     rows = []
     for fold in np.unique(block.fold):
         part = block.only(block.fold == fold)
-        table = np.zeros((len(block.classes), len(block.classes)), dtype=np.int64)
-        np.add.at(table, (part.truth, part.answer), 1)
+        table = confusion(part.truth, part.answer, len(block.classes)).astype(np.int64)
         hit, all_of_it, called = (int(v) for v in (table[concern, concern], table[concern].sum(), table[:, concern].sum()))
         rows.append(
             Fold(

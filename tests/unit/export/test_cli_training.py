@@ -135,6 +135,11 @@ def test_the_inflated_split_stands_beside_and_folds_can_be_used_again(data, reci
     assert [plan.shared > 0.3 for plan in scores] == [False, False, True, True]
     assert (scores[0].shared, scores[0].positive) == (0, "covid19")
 
+    page = tmp_path / "page"
+    run("evaluate", out / "predictions.json", "--out", page, "--history", out / "by-patient/holdout/history.json")
+    assert "Learning curves: holdout" in (page / "report.html").read_text()
+    assert len(json.loads((page / "figures.json").read_text())["histories"]["holdout"]) == 1
+
     splits = out / "by-patient" / SPLITS
     parts = read_plan(splits).splits[0]
     mine = next(part for part in (parts.train, parts.validation, parts.test) if "darkcovid/images/000.png" in part)
