@@ -40,13 +40,13 @@ class Chest:
     predictions: list[Predictions]
 
 
-def make_chest(data: Path, recipe: Recipe, *, weights: Path, seed: int, say: Say, folds: int = FOLDS) -> Chest:
+def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, say: Say, folds: int = FOLDS) -> Chest:
     """Train and measure.
 
     Args:
         data: folder with the data sets of `export.material`.
         recipe: of every model.
-        weights: of the eyes, see `export.networks.ours.build`.
+        weights: of the eyes, see `export.networks.ours.build`; None for random ones.
         seed: of every model; fold number is added.
         say: receives progress lines.
         folds: of the cross-validation; the model of the last one is shipped.
@@ -112,7 +112,9 @@ def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]
     return {
         "folds": ev.fold_rows(found.logits[dark], found.linear[dark], truth[dark], found.fold[dark]),
         "darkcovid": ev.three_classes(found.logits[dark], truth[dark], people[dark]),
-        "darkcovid_without_development_folds": ev.three_classes(found.logits[later], truth[later], people[later]),
+        "darkcovid_without_development_folds": ev.three_classes(found.logits[later], truth[later], people[later])["accuracy"]
+        if later.any()
+        else None,
         "darkcovid_linear": ev.three_classes(found.linear[dark], truth[dark], people[dark]),
         "darkcovid_gain_over_linear": ev.accuracy_difference(found.logits[dark], found.linear[dark], truth[dark], people[dark]),
         "darkcovid_abstention": ev.abstention(found.chances[dark], truth[dark], people[dark], found.answered[dark]),
@@ -121,7 +123,9 @@ def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]
         "ieee8023_covid19_against_rest": ev.covid_against_rest(found.logits[same], truth[same], people[same]),
         "ieee8023_covid19_against_rest_without_development_folds": ev.covid_against_rest(
             found.logits[same_later], truth[same_later], people[same_later]
-        ),
+        )["auc"]
+        if same_later.any()
+        else None,
         "ieee8023_linear": ev.covid_against_rest(found.linear[same], truth[same], people[same]),
         "float_against_int8": ev.agreement(found.floats, found.logits),
         "float_darkcovid": ev.three_classes(found.floats[dark], truth[dark], people[dark])["accuracy"],

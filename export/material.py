@@ -49,13 +49,13 @@ class Material:
     child_pixels: Pixels
 
 
-def read_material(data: Path, folds: int, weights: Path, recipe: Recipe, seed: int, split_seed: int = 7) -> Material:
+def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, seed: int, split_seed: int = 7) -> Material:
     """Read everything.
 
     Args:
         data: folder of the data sets.
         folds: of the samples, by patient.
-        weights: of the eyes.
+        weights: of the eyes; None for random ones.
         recipe: says how many views, and how strongly they are changed.
         seed: of the views.
         split_seed: of the folds.
@@ -70,7 +70,8 @@ def read_material(data: Path, folds: int, weights: Path, recipe: Recipe, seed: i
     samples = [*labelled, *others]
     splits = _with_others(patient_folds(labelled, folds=folds, seed=split_seed), labelled, others)
     children = read_dataset(data, LUNGS_OF)
-    teaching = some_of_each([child for child in children if child.lung_mask], _LUNG_PICTURES, seed)
+    # At most half of them, so that there are some left that nothing was learned from.
+    teaching = some_of_each([child for child in children if child.lung_mask], min(_LUNG_PICTURES, len(children) // 2), seed)
     taught = {child.patient for child in teaching}
     children = [child for child in children if child.patient not in taught]
     pixels, lungs = load_pixels(samples), _lungs(samples)
