@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+ANSWERED = 0.8
+"""Share of validation pictures that get an answer from a network without conformal sets; the least sure rest is referred."""
+
 
 def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
     """Return the softmax of logits / temperature; shape (n, classes)."""
@@ -58,3 +61,9 @@ def sensitivity_threshold(chances: Floats, truth: npt.NDArray[np.int64], target:
     positive = np.sort(chances[truth == target, target])
     missed = int(np.floor(len(positive) * (1 - sensitivity) + 1e-9))
     return round(float(positive[missed]), 6) if missed < len(positive) else 0.0
+
+
+def fit_threshold(logits: npt.NDArray[np.floating], temperature: float, answered: float = ANSWERED) -> float:
+    """Return the highest probability below which the least sure pictures fall, so that the share `answered` gets an answer."""
+    best = probabilities(logits, temperature).max(axis=1)
+    return round(float(np.quantile(best, 1 - answered)), 4)

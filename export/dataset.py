@@ -87,6 +87,18 @@ class Sample:
     group: str = ""
     patient_known: bool = True
 
+    @property
+    def path(self) -> str:
+        """Path below the folder of the data set, with `/` between the parts."""
+        parts = self.file.parts
+        folders = [place for place, part in enumerate(parts[:-1]) if part == self.dataset]
+        return "/".join(parts[folders[-1] + 1 :]) if folders else self.file.name
+
+    @property
+    def key(self) -> str:
+        """DATASET/PATH, what a picture is called in files that outlive a training."""
+        return f"{self.dataset}/{self.path}"
+
 
 def read_dataset(data: Path, name: str, classes: Sequence[str] = CLASSES) -> list[Sample]:
     """Return the samples of one data set that have a label of `classes`, in the order of the manifest; byte-identical files once.
@@ -188,34 +200,45 @@ def some_of_each(samples: Sequence[Sample], count: int, seed: int) -> list[Sampl
     return [chosen[int(i)] for i in rng.permutation(len(chosen))]
 
 
-def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> Pixels:
+def load_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE, store: Path | None = None) -> Pixels:
     """Decode and preprocess; shape (n, side, side), uint8.
+
+    Args:
+        samples: at least one.
+        side: pixels on a side.
+        store: a file (.npy) to map the result from, for sets that are larger than memory; None keeps it in memory.
 
     Raises:
         DataError: if files cannot be read; all are tried first, so that one run names them all.
     """
-    pixels, _, broken = readable_pixels(samples, side)
+    wanted = list(samples)
+    if not wanted:
+        raise DataError("There are no labelled pictures to load.")
+    pixels, _, broken = readable_pixels(wanted, side, store)
     if broken:
         raise DataError(f"Of the labelled pictures {some(broken)} cannot be read. Copy them again, or remove their rows.")
-    if not len(pixels):
-        raise DataError("There are no labelled pictures to load.")
     return pixels
 
 
-def readable_pixels(samples: Iterable[Sample], side: int = INPUT_SIDE) -> tuple[Pixels, list[Sample], list[str]]:
-    """Decode and preprocess what can be read.
+def readable_pixels(
+    samples: Sequence[Sample], side: int = INPUT_SIDE, store: Path | None = None
+) -> tuple[Pixels, list[Sample], list[str]]:
+    """Decode and preprocess what can be read; `side` and `store` as for `load_pixels`.
 
     Returns:
         Pictures, shape (n, side, side), uint8; their samples; and the files that cannot be read, each with its reason.
     """
-    pictures, whole, broken = [], [], []
+    shape = (len(samples), side, side)
+    pictures = np.empty(shape, np.uint8) if store is None else np.lib.format.open_memmap(store, "w+", np.uint8, shape)
+    whole: list[Sample] = []
+    broken: list[str] = []
     for sample in samples:
         try:
-            pictures.append(np.asarray(preprocess_image(decode_file(sample.file).image, side)))
+            pictures[len(whole)] = np.asarray(preprocess_image(decode_file(sample.file).image, side))
             whole.append(sample)
         except ImageError as error:
             broken.append(f"{sample.dataset}/{sample.file.name} ({error.reason})")
-    return np.array(pictures, dtype=np.uint8).reshape(-1, side, side), whole, broken
+    return pictures[: len(whole)], whole, broken
 
 
 def load_lungs(samples: Iterable[Sample]) -> npt.NDArray[np.bool_]:

@@ -125,10 +125,14 @@ def pairs_across(split: Split, samples: Sequence[Sample], pixels: Pixels, search
     """
     if len(samples) != len(pixels):
         raise ValueError(f"{len(samples)} samples and {len(pixels)} pictures")
-    side = np.full(len(samples), -1)
+    return parted(split, near_duplicates(pixels, searches), len(samples))
+
+
+def parted(split: Split, pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """Return those of the pairs that lie on two sides of a split of `count` pictures."""
+    side = np.full(count, -1)
     for number, part in enumerate((split.train, split.validation, split.test)):
         side[part] = number
-    pairs = near_duplicates(pixels, searches)
     return [pair for pair in pairs if -1 not in (side[pair.first], side[pair.second]) and side[pair.first] != side[pair.second]]
 
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from export.dataset import Sample
 from export.errors import ReportError
 
 Precision = Literal["float32", "float16", "dynamic", "int8"]
@@ -17,7 +18,7 @@ Condition = Literal["whole", "lungs_out", "centre_out", "border_only", "shape_on
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """Which picture, and what is known of it. Empty where unknown; age in years."""
+    """Which picture, and what is known of it. file: below the folder of the data set. Empty where unknown; age in years."""
 
     dataset: str
     file: str
@@ -72,6 +73,20 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     def patients(self) -> npt.NDArray[np.str_]:
         """Return patient codes, shape (n,)."""
         return np.array([picture.patient for picture in self.pictures], dtype=np.str_)
+
+
+def as_picture(sample: Sample) -> Picture:
+    """Return what predictions keep of a sample."""
+    return Picture(
+        dataset=sample.dataset,
+        file=sample.path,
+        label=sample.label,
+        patient=sample.patient,
+        source=sample.source,
+        age=sample.age,
+        sex=sample.sex,
+        view=sample.view,
+    )
 
 
 def write_predictions(file: Path, predictions: list[Predictions]) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from export.compress.formats import Runner, convert
 from export.legacy_keras import keras
 from export.networks.catalog import Network, multiply_adds
 from export.networks.heads import NO_WEIGHTS, Weights
-from export.quantize import run_int8, to_int8
 
 _RATE = 1e-4
 """P1's and P3's."""
@@ -82,9 +82,10 @@ def try_network(
     _take_statistics(model, given[: 4 * batch])
     parts = [given[first : first + batch] for first in range(0, len(given), batch)]
     expected = np.concatenate([np.asarray(model(_floats(part), training=False)) for part in parts])
-    graph = to_int8(model, given[: 2 * batch])
+    graph = convert(model, "int8", given[: 2 * batch])
+    runner = Runner(graph)
     began = time.perf_counter()
-    found = run_int8(graph, given)
+    found = runner.logits(given)
     spent = time.perf_counter() - began
     ordered = np.sort(expected, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]

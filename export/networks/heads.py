@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from export.errors import WeightsError
+from export.errors import FetchError, WeightsError
 from export.legacy_keras import keras
 
 layers = keras.layers
@@ -19,7 +19,11 @@ HEAD = "head_"
 """How the names of a head's layers begin; all others are the backbone's, which `freeze` holds still."""
 
 Weights = Mapping[str, Path]
-"""Backbone -> file of its weights without the top, in Keras' HDF5 layout. A backbone that is not named starts from random ones."""
+"""Backbone -> file of its weights without the top, in Keras' HDF5 layout, or IMAGENET. A backbone that is not named starts from
+random ones."""
+
+IMAGENET = Path("imagenet")
+"""The weights that keras.applications fetches from its publisher, and keeps."""
 
 NO_WEIGHTS: Weights = MappingProxyType({})
 
@@ -52,10 +56,11 @@ def backbone(name: str, flow: Any, weights: Weights, **options: Any) -> Any:
         options: for that function, such as `alpha`.
 
     Raises:
+        FetchError: if it should start from IMAGENET and they cannot be fetched.
         WeightsError: if the file cannot be read or is of another network.
     """
     file = weights.get(name)
-    if file is not None and not file.is_file():
+    if file is not None and file != IMAGENET and not file.is_file():
         raise WeightsError(f"There is no file of weights at {file}. Give the path of Keras' file for {name} without its top.")
     try:
         made = getattr(keras.applications, name)(
@@ -63,12 +68,24 @@ def backbone(name: str, flow: Any, weights: Weights, **options: Any) -> Any:
         )
     except (ValueError, OSError, KeyError) as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if file == IMAGENET:
+            raise _not_fetched(name, error) from None
         raise WeightsError(f"{file} does not hold weights of {name} without its top: {first}") from None
+    except Exception as error:
+        # What keras.utils.get_file raises without a network is a bare Exception.
+        if file == IMAGENET:
+            raise _not_fetched(name, error) from None
+        raise
     for layer in made.layers:
         # Two ResNets in one network have layers of one name, which Keras refuses; after loading a name means nothing more.
         if not isinstance(layer, (layers.InputLayer, layers.Rescaling)):
             layer._name = f"{name.lower()}_{layer.name}"
     return made.output
+
+
+def _not_fetched(name: str, error: Exception) -> FetchError:
+    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return FetchError(f"The ImageNet weights of {name} cannot be fetched from here: {first}", name)
 
 
 def pooled_head(flow: Any, classes: int, dropout: float = 0.0) -> Any:
