@@ -8,9 +8,11 @@ from pathlib import Path
 
 from edge.classify import Classifier
 from edge.contract.bundle import Manifest
+from edge.decide import Decision, Rule, decide
 from edge.errors import BundleError
 from edge.manifest import REPAIR, SHIPPED, read_manifest
-from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, read_pgm
+from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, Frame, read_pgm
+from edge.typicality import Typicality, read_typicality
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,27 @@ class Bundle:
 
     manifest: Manifest
     classifier: Classifier
+    typicality: Typicality | None = None
+
+    def decide(self, picture: Frame, threshold: float | None = None) -> Decision:
+        """Return the answer to one network input: shape (side, side), uint8.
+
+        Args:
+            picture: as `edge.preprocess.preprocess` gives.
+            threshold: of the site; None for the bundle's own.
+        """
+        manifest = self.manifest
+        scores = self.classifier.run(picture)
+        return decide(
+            scores,
+            Rule(
+                classes=tuple(manifest.classes),
+                temperature=manifest.temperature,
+                threshold=manifest.threshold if threshold is None else threshold,
+                candidate=manifest.candidate,
+                typicality=self.typicality,
+            ),
+        )
 
 
 def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
@@ -44,7 +67,14 @@ def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
                 f"The model in {folder} gives {list(steps)} for {golden.file} instead of {golden.scores}: "
                 "this machine's TFLite runtime computes differently. Do not use it; report the runtime's version."
             )
-    return Bundle(manifest, classifier)
+    return Bundle(manifest, classifier, _typicality(folder, manifest))
+
+
+def _typicality(folder: Path, manifest: Manifest) -> Typicality | None:
+    known = manifest.known
+    if known is None:
+        return None
+    return read_typicality(_verified(folder / known.file, known.sha256), known.distances, known.limit)
 
 
 def _verified(path: Path, sha256: str) -> bytes:

@@ -20,15 +20,21 @@ class Scores:
     logits: shape (classes,), float32, before temperature and softmax.
     steps: the same as the int8 values that the graph gave; what golden values are compared by.
     heat: shape (rows, columns, classes), float32; the class maps whose mean is the logit. Empty for a graph without them.
+    traits: shape (traits,), float32; what typicality is measured by. Empty for a graph without them.
     """
 
     logits: npt.NDArray[np.float32]
     steps: tuple[int, ...]
     heat: npt.NDArray[np.float32]
+    traits: npt.NDArray[np.float32]
 
 
 class Classifier:
-    """A full-int8 graph: one (1, side, side, 1) input, logits (1, classes), and class maps (1, rows, columns, classes)."""
+    """A full-int8 graph: one (1, side, side, 1) input; logits (1, classes), maps (1, rows, columns, classes), traits (1, any).
+
+    Maps and traits may be missing. The order of a graph's outputs is the converter's, so they are told apart by their shapes: there
+    are as many logits as maps.
+    """
 
     def __init__(self, model: bytes, *, threads: int = 1) -> None:
         """Load a graph whose bytes have been verified.
@@ -42,11 +48,16 @@ class Classifier:
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"The TFLite runtime cannot load the model: {str(error)[:200]}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        flat = [output for output in outputs if len(output["shape"]) == 2]
         maps = [output for output in outputs if len(output["shape"]) == 4]
-        if len(inputs) != 1 or len(flat) != 1 or len(maps) > 1 or any(d["dtype"] != np.int8 for d in (*inputs, *outputs)):
-            raise BundleError("The model is not of the expected kind: int8, one input, class scores and at most one class map.")
+        flat = [output for output in outputs if len(output["shape"]) == 2]
+        if len(flat) > 1:
+            flat.sort(key=lambda output: not maps or output["shape"][1] != maps[0]["shape"][3])
+        if len(inputs) != 1 or len(flat) not in (1, 2) or len(maps) > 1 or any(d["dtype"] != np.int8 for d in (*inputs, *outputs)):
+            raise BundleError(
+                "The model is not of the expected kind: int8, one input; class scores, at most one class map and traits."
+            )
         self._input, self._scores, self._maps = inputs[0], flat[0], maps[0] if maps else None
+        self._traits = flat[1] if len(flat) > 1 else None
         if float(np.float32(self._input["quantization"][0] * 255)) != 1.0 or self._input["quantization"][1] != -128:
             raise BundleError("The model's input is not quantized as pixel - 128; it was not made by `cxr-export`.")
         self.input_side = int(self._input["shape"][1])
@@ -62,7 +73,10 @@ class Classifier:
         heat = np.empty((0, 0, self.classes), np.float32)
         if self._maps is not None:
             heat = _real(self._interpreter.get_tensor(self._maps["index"])[0], self._maps)
-        return Scores(_real(raw, self._scores), tuple(int(step) for step in raw), heat)
+        traits = np.empty(0, np.float32)
+        if self._traits is not None:
+            traits = _real(self._interpreter.get_tensor(self._traits["index"])[0], self._traits)
+        return Scores(_real(raw, self._scores), tuple(int(step) for step in raw), heat, traits)
 
 
 def new_interpreter(model: bytes, threads: int) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.bundle import Bundle, load_bundle
 from edge.contract.reasons import advice
-from edge.decide import NOT_SURE, decide
+from edge.decide import NOT_SURE
 from edge.decoder import Decoder
 from edge.decoder_protocol import Answer, NotReady
 from edge.manifest import SHIPPED
@@ -29,6 +29,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     abstained: bool | None = None
     threshold: float | None = None
     heat: dict[str, float] = {}
+    typicality: float | None = None
     model: str
 
 
@@ -62,17 +63,17 @@ def _reading(name: str, answer: Answer | None, bundle: Bundle, threshold: float 
     if isinstance(answer, NotReady):
         return Reading(file=name, status="refused" if answer.refused else "failed", reasons=[answer.reason], model=model)
     side = manifest.input_side
-    scores = bundle.classifier.run(np.frombuffer(answer.pixels, np.uint8).reshape(side, side))
-    limit = manifest.threshold if threshold is None else threshold
-    decision = decide(scores, manifest.classes, temperature=manifest.temperature, threshold=limit)
+    decision = bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), threshold)
     return Reading(
         file=name,
         status="ok",
+        reasons=list(decision.reasons),
         probabilities=decision.probabilities,
         label=decision.label,
         abstained=decision.abstained,
         threshold=decision.threshold,
         heat=decision.heat,
+        typicality=decision.typicality,
         model=model,
     )
 
@@ -89,4 +90,5 @@ def to_text(reading: Reading) -> str:
     if reading.status != "ok":
         return f"{file}: {reading.status} - {' '.join(advice(reason) for reason in reading.reasons)}"
     chances = ", ".join(f"{name} {value:.0%}" for name, value in reading.probabilities.items())
-    return f"{file}: {NOT_SURE if reading.abstained else reading.label} ({chances})"
+    why = "".join(f" {advice(reason)}" for reason in reading.reasons)
+    return f"{file}: {NOT_SURE if reading.abstained else reading.label} ({chances}){why}"

@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.classify import Scores
+from edge.typicality import Typicality
 
 HeatSummary = dict[str, float]
 
 NOT_SURE = "not sure: have a radiologist look"
+UNFAMILIAR = "unfamiliar"
+UNDECIDED = "undecided"
 AID = "A research aid; never the only basis of a decision."
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What turns scores into an answer.
+
+    classes: names in the order of the logits. temperature: divides the logits before the softmax (Guo et al. 2017, "On calibration
+    of modern neural networks"). threshold: the device abstains when the highest probability is below it, 0..1. candidate: it also
+    does when two classes reach this probability: the split-conformal set then has two members (Sadinle, Lei and Wasserman 2019,
+    "Least ambiguous set-valued classifiers with bounded error levels"); 1 for no such rule. typicality: None where the bundle has
+    no measure of it.
+    """
+
+    classes: tuple[str, ...]
+    temperature: float
+    threshold: float
+    candidate: float = 1.0
+    typicality: Typicality | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
-    """One answer. `label` is the likeliest class even when `abstained`; show it only when not."""
+    """One answer. `label` is the likeliest class even when `abstained`; show it only when not. `reasons`: codes of why not."""
 
     probabilities: dict[str, float]
     label: str
     abstained: bool
     threshold: float
     heat: HeatSummary
+    typicality: float | None = None
+    reasons: tuple[str, ...] = ()
 
 
-def decide(scores: Scores, classes: Sequence[str], *, temperature: float, threshold: float) -> Decision:
-    """Return the decision for one picture.
-
-    Args:
-        scores: what the network gave.
-        classes: names in the order of the logits.
-        temperature: divides the logits before the softmax (Guo et al. 2017, "On calibration of modern neural networks").
-        threshold: the device abstains when the highest probability is below it, 0..1.
-    """
-    probabilities = softmax(scores.logits / temperature)
+def decide(scores: Scores, rule: Rule) -> Decision:
+    """Return the decision for one picture."""
+    probabilities = softmax(scores.logits / rule.temperature)
     best = int(np.argmax(probabilities))
+    typicality = rule.typicality.of(scores.traits) if rule.typicality is not None else None
+    strange = rule.typicality is not None and typicality is not None and typicality < rule.typicality.limit
+    reasons = [UNFAMILIAR] if strange else []
+    if int((probabilities >= rule.candidate).sum()) > 1:
+        reasons.append(UNDECIDED)
     return Decision(
-        probabilities={name: round(float(value), 6) for name, value in zip(classes, probabilities, strict=True)},
-        label=classes[best],
-        abstained=bool(probabilities[best] < threshold),
-        threshold=threshold,
+        probabilities={name: round(float(value), 6) for name, value in zip(rule.classes, probabilities, strict=True)},
+        label=rule.classes[best],
+        abstained=bool(probabilities[best] < rule.threshold) or bool(reasons),
+        threshold=rule.threshold,
         heat=heat_summary(scores.heat[:, :, best]) if scores.heat.size else {},
+        typicality=None if typicality is None else round(typicality, 4),
+        reasons=tuple(reasons),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from inotify_simple import INotify, flags
 
 from edge.bundle import Bundle
-from edge.decide import Decision, decide
+from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.lifecycle import Stop
 from edge.names import printable
@@ -55,7 +55,7 @@ class Inference:
         self._bundle = bundle
         self._outbox = outbox
         self._writer = writer
-        self._threshold = bundle.manifest.threshold if threshold is None else threshold
+        self._threshold = threshold
 
     def process(self, intake: Intake) -> int:
         """Bring one intake to its outcome; return the seq.
@@ -111,11 +111,9 @@ class Inference:
         return seq
 
     def _classify(self, answer: Ready) -> tuple[Decision, dict[str, float]]:
-        manifest = self._bundle.manifest
-        side = manifest.input_side
+        side = self._bundle.manifest.input_side
         began = time.perf_counter()
-        scores = self._bundle.classifier.run(np.frombuffer(answer.pixels, np.uint8).reshape(side, side))
-        decision = decide(scores, manifest.classes, temperature=manifest.temperature, threshold=self._threshold)
+        decision = self._bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), self._threshold)
         spent = (time.perf_counter() - began) * 1e3
         return decision, {"decode": answer.decode_ms, "preprocess": answer.preprocess_ms, "classify": spent}
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edge.classify import Classifier
-from edge.contract.bundle import MANIFEST_NAME, Golden, Manifest
+from edge.contract.bundle import MANIFEST_NAME, Golden, Known, Manifest
 from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, write_pgm
 from edge.preprocess import preprocess
 from export.card import INTENDED_USE, LICENCE, TRAINED_ON, headline, model_card
 from export.phantom import phantom, random_opacities
 
+if TYPE_CHECKING:
+    from export.model import Finished
+
 MODEL_NAME = "model.tflite"
+KNOWN_NAME = "known.f32"
+MINIMUM_SOFTWARE = "0.1.0"
+"""The first version whose devices apply typicality and conformal sets."""
 REPORT_NAME = "report.json"
 CARD_NAME = "MODEL_CARD.md"
 
@@ -23,22 +29,22 @@ _GOLDEN = {"clear": (11, 0), "opacities": (12, 3), "dense": (13, 9)}
 """Name of a golden input: seed of its phantom, number of opacities."""
 
 
-def write_bundle(folder: Path, graph: bytes, report: dict[str, Any], *, temperature: float, threshold: float, version: str) -> None:
+def write_bundle(folder: Path, model: Finished, report: dict[str, Any], *, version: str) -> None:
     """Write a whole bundle into `folder`, which is made; files of an earlier bundle are replaced.
 
     Args:
         folder: where to write.
-        graph: int8 TFLite file with the outputs of `export.networks.ours.build`.
+        model: the network and its calibration.
         report: of `export.chest.make_chest`; the manifest's metrics and the card are written from it.
-        temperature: from validation patients.
-        threshold: from validation patients.
         version: of the model.
     """
     golden_folder = folder / "golden"
     golden_folder.mkdir(parents=True, exist_ok=True)
     for earlier in golden_folder.glob("*.p*"):
         earlier.unlink()
+    graph, known = model.graph, model.typicality.to_bytes()
     (folder / MODEL_NAME).write_bytes(graph)
+    (folder / KNOWN_NAME).write_bytes(known)
     manifest = Manifest(
         name="chest",
         version=version,
@@ -47,8 +53,18 @@ def write_bundle(folder: Path, graph: bytes, report: dict[str, Any], *, temperat
         input_side=INPUT_SIDE,
         preprocessing=PREPROCESS_VERSION,
         classes=list(report["classes"]),
-        temperature=temperature,
-        threshold=threshold,
+        minimum_software=MINIMUM_SOFTWARE,
+        temperature=model.temperature,
+        threshold=model.candidate,
+        candidate=model.candidate,
+        miscoverage=report["miscoverage"],
+        sensitivity=model.sensitivity,
+        known=Known(
+            file=KNOWN_NAME,
+            sha256=hashlib.sha256(known).hexdigest(),
+            distances=list(model.typicality.distances),
+            limit=model.typicality.limit,
+        ),
         golden=[_golden(golden_folder, name, graph) for name in sorted(_GOLDEN)],
         trained_on=list(TRAINED_ON),
         licence="see LICENSE: research use only, not a medical device",

@@ -1,15 +1,14 @@
-"""Class biases, temperature and abstention threshold, all from validation patients only."""
+"""Temperature, conformal sets and thresholds, all from validation patients only."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 Floats = npt.NDArray[np.float64]
 
 ANSWERED = 0.8
-"""Share of validation pictures that get an answer; the least sure rest is referred to a radiologist."""
+"""Share of validation pictures that get an answer from a network without conformal sets; the least sure rest is referred."""
 
 
 def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
@@ -30,27 +29,38 @@ def fit_temperature(logits: npt.NDArray[np.floating], truth: npt.NDArray[np.int6
     return round(float(grid[int(np.argmin(losses))]), 4)
 
 
-def fit_biases(logits: npt.NDArray[np.floating], truth: npt.NDArray[np.int64]) -> Floats:
-    """Return one number a class, with sum 0, that is to be added to the logits.
+def fit_candidate(chances: Floats, truth: npt.NDArray[np.int64], miscoverage: float) -> float:
+    """Return the probability from which a class is in the split-conformal set, 0..1.
 
-    Training draws the groups more evenly than they come, and is short: the network ranks well and leans to one class. The biases
-    and one common slope minimise the negative log-likelihood: vector scaling (Guo et al. 2017) with equal slopes. Only the biases
-    are returned; `fit_temperature` finds the slope again.
+    Sets of all classes of at least this probability hold the true class for a share of 1 - miscoverage of new pictures of the same
+    kind, whatever the network (Sadinle, Lei and Wasserman 2019, "Least ambiguous set-valued classifiers with bounded error
+    levels").
 
     Args:
-        logits: shape (n, classes).
+        chances: shape (n, classes), of held-out pictures.
         truth: shape (n,), class indexes.
+        miscoverage: share of pictures whose class may be outside.
     """
-    values = logits.astype(np.float64)
-    classes = values.shape[1]
-    rows = np.arange(len(truth))
+    scores = np.sort(1 - chances[np.arange(len(truth)), truth])
+    rank = int(np.ceil((len(scores) + 1) * (1 - miscoverage)))
+    return round(float(1 - scores[rank - 1]), 6) if rank <= len(scores) else 0.0
 
-    def loss(parameters: Floats) -> float:
-        shifted = values + (parameters[:classes] - parameters[:classes].mean())
-        return float(-np.mean(np.log(probabilities(shifted, float(np.exp(parameters[classes])))[rows, truth] + 1e-12)))
 
-    found = minimize(loss, np.zeros(classes + 1), method="L-BFGS-B", bounds=[(-5, 5)] * classes + [(-2, 2)]).x[:classes]
-    return np.asarray(found - found.mean())
+def sensitivity_threshold(chances: Floats, truth: npt.NDArray[np.int64], target: int, sensitivity: float) -> float:
+    """Return the highest probability of a class from which at least this share of its held-out pictures is found.
+
+    Args:
+        chances: shape (n, classes).
+        truth: shape (n,), class indexes.
+        target: the class.
+        sensitivity: 0..1.
+
+    Returns:
+        0..1; 0 if there is no picture of the class.
+    """
+    positive = np.sort(chances[truth == target, target])
+    missed = int(np.floor(len(positive) * (1 - sensitivity) + 1e-9))
+    return round(float(positive[missed]), 6) if missed < len(positive) else 0.0
 
 
 def fit_threshold(logits: npt.NDArray[np.floating], temperature: float, answered: float = ANSWERED) -> float:

@@ -1,4 +1,4 @@
-"""The shipped chest model, end to end: cross-validation, controls, the model of one fold, and its report."""
+"""The shipped chest model, end to end: cross-validation, controls, other sources, the model of one fold, and its report."""
 
 from __future__ import annotations
 
@@ -11,225 +11,180 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.decode import decode_file
 from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 from export import evaluate as ev
-from export.baseline import linear_scores, shape_only_inputs
-from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, patients, read_dataset, require_classes, targets
+from export import unseen
+from export.baseline import linear_scores
+from export.dataset import CLASSES, Sample, patients, require_classes
+from export.material import Material, read_material
 from export.metrics import auc, confusion, macro_recall
-from export.model import Finished, finish, float_logits, int8_logits, training_set
-from export.splits import Split, patient_folds, require_patients
-from export.train import Recipe, train
+from export.model import MISCOVERAGE, UNFAMILIAR, Finished, finish
+from export.predictions import Predictions
+from export.splits import Split, require_patients
+from export.train import Lesson, Recipe
 
 FOLDS = 5
-SPLIT_SEED = 7
-DEVELOPMENT_FOLD = 0
-"""The only fold whose test patients were looked at while the network and its recipe were being chosen."""
-TRAINED_ON = ("darkcovid", "ieee8023")
-PRETRAINED_ON = "kermany"
+DEVELOPMENT_FOLDS = (0, 1)
+"""The folds whose test patients were looked at while the network and its recipe were being chosen."""
+SHIPPED_FOLD = -1
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Chest:
-    """shipped: the model of the last fold. report: see `docs/reference/network.md`, which is written from it."""
+    """shipped: the model of the last fold. report: see `docs/reference/network.md`. predictions: of all folds, with controls."""
 
     shipped: Finished
     report: dict[str, Any]
+    predictions: list[Predictions]
 
 
-@dataclass(frozen=True)
-class _Pooled:
-    """Unseen predictions of every sample by the model of its fold. All of length n; logits (n, classes)."""
-
-    logits: ev.Floats
-    black: ev.Floats
-    linear: ev.Floats
-    fold: npt.NDArray[np.int64]
-    temperature: ev.Floats
-    threshold: ev.Floats
-
-
-def make_chest(data: Path, recipe: Recipe, *, seed: int, say: Say, folds: int = FOLDS) -> Chest:
+def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, say: Say, folds: int = FOLDS) -> Chest:
     """Train and measure.
 
     Args:
-        data: folder with the data sets of TRAINED_ON and PRETRAINED_ON.
-        recipe: of every model. All but the one that must not know the other sources start from one network that has learned normal
-            and pneumonia from PRETRAINED_ON.
+        data: folder with the data sets of `export.material`.
+        recipe: of every model.
+        weights: of the eyes, see `export.networks.ours.build`; None for random ones.
         seed: of every model; fold number is added.
         say: receives progress lines.
         folds: of the cross-validation; the model of the last one is shipped.
+
+    Raises:
+        DataError: if there are too few pictures or patients.
+        WeightsError: if the weights are not of the eyes.
     """
     began = time.monotonic()
-    samples = [sample for name in TRAINED_ON for sample in read_dataset(data, name)]
+
+    def tell(text: str) -> None:
+        say(f"{text}, {time.monotonic() - began:.0f} s")
+
+    material = read_material(data, folds, weights, recipe, seed)
+    samples = material.samples
     require_classes(samples, CLASSES)
-    require_patients(samples, folds)
-    pixels = load_pixels(samples)
-    splits = patient_folds(samples, folds=folds, seed=SPLIT_SEED)
-    say(f"{len(samples)} pictures of {len(set(patients(samples)))} patients")
-    children = read_dataset(data, PRETRAINED_ON)
-    child_pixels = load_pixels(children)
-    child_split = patient_folds(children, folds=FOLDS, seed=SPLIT_SEED)[0]
-    start = _pretrain(child_pixels, children, child_split, replace(recipe, seed=seed))
-    say(f"pretrained, {time.monotonic() - began:.0f} s")
-    models: list[Finished] = []
+    require_patients([sample for sample in samples if sample.label in CLASSES], folds)
+    splits = material.splits
+    tell(f"{len(samples)} pictures of {len(set(patients(samples)))} patients seen")
+    models = []
     for fold, split in enumerate(splits):
-        models.append(finish(pixels, samples, split, replace(recipe, seed=seed + fold), start))
-        say(f"fold {fold} trained, {time.monotonic() - began:.0f} s")
-    pooled = _pool(pixels, samples, splits, models)
+        models.append(make_model(material, split, replace(recipe, seed=seed + fold)))
+        tell(f"fold {fold} trained")
+    found = unseen.of_folds(material, splits, models)
+    left = unseen.of_left_out(material, splits[SHIPPED_FOLD], replace(recipe, seed=seed + folds), make_model, tell)
+    shipped = models[SHIPPED_FOLD]
     report = {
         "classes": list(CLASSES),
         "preprocessing": PREPROCESS_VERSION,
         "preprocessing_side": INPUT_SIDE,
-        "data": _counts([*samples, *children]),
+        "data": _counts([*samples, *material.children]),
         "recipe": asdict(recipe),
         "seed": seed,
-        "cross_validation": _cross_validation(pooled, samples),
-        "shipped": _shipped(models[-1], splits, pixels, samples),
-        "controls": _controls(pooled, pixels, samples),
-        "leave_source_out": _leave_source_out(
-            pixels, samples, child_pixels, children, splits[-1], replace(recipe, seed=seed + folds)
-        ),
-        PRETRAINED_ON: _children(models[-1], child_pixels[child_split.test], [children[i] for i in child_split.test]),
+        "miscoverage": MISCOVERAGE,
+        "unfamiliar_below": UNFAMILIAR,
+        "cross_validation": _cross_validation(found, material),
+        "controls": _controls(found, material),
+        "shipped": _shipped(shipped, splits, found, material),
+        "left_out": left | {"kermany": unseen.of_children(material, splits[SHIPPED_FOLD], shipped)},
     }
     report["seconds"] = round(time.monotonic() - began)
-    return Chest(models[-1], report)
+    return Chest(shipped, report, unseen.as_predictions(found, material))
 
 
-def _pretrain(pixels: Pixels, children: list[Sample], split: Split, recipe: Recipe) -> Any:
-    data = training_set(pixels, children, np.concatenate([split.train, split.validation]), classes=2)
-    return train(data, recipe, (recipe.pretrain,))
+def make_model(material: Material, split: Split, recipe: Recipe, without: str | None = None) -> Finished:
+    """Train on the training part of a split, and on pictures that have masks and no classes; without a source, if one is named."""
+    kept = np.array([without is None or sample.source != without for sample in material.samples])
+    part = Split(*(indexes[kept[indexes]] for indexes in (split.train, split.validation, split.test)))
+    chosen = np.concatenate([part.train, np.arange(len(material.samples), len(material.allowed))])
+    lesson = Lesson(material.views, material.allowed, material.masked, chosen, material.weight)
+    return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe)
 
 
-def _pool(pixels: Pixels, samples: list[Sample], splits: list[Split], models: list[Finished]) -> _Pooled:
-    n, truth = len(samples), targets(samples)
-    pooled = _Pooled(
-        logits=np.zeros((n, len(CLASSES))),
-        black=np.zeros((n, len(CLASSES))),
-        linear=np.zeros((n, len(CLASSES))),
-        fold=np.zeros(n, np.int64),
-        temperature=np.zeros(n),
-        threshold=np.zeros(n),
-    )
-    for fold, (split, model) in enumerate(zip(splits, models, strict=True)):
-        test, rest = split.test, np.concatenate([split.train, split.validation])
-        pooled.logits[test] = int8_logits(model.graph, pixels[test])
-        pooled.black[test] = int8_logits(model.graph, ev.black_centre(pixels[test]))
-        pooled.linear[test] = linear_scores(pixels[rest], truth[rest], pixels[test])
-        pooled.fold[test], pooled.temperature[test], pooled.threshold[test] = fold, model.temperature, model.threshold
-    return pooled
-
-
-def _cross_validation(pooled: _Pooled, samples: list[Sample]) -> dict[str, Any]:
-    """The three classes of darkcovid, and covid against pneumonia where both come from the same kind of source."""
-    truth, people = targets(samples), patients(samples)
+def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]:
+    """The three classes of darkcovid, and covid19 against all else where both come from the same kind of source."""
+    samples = material.samples
+    truth, people = _truth(samples), patients(samples)
     dark = np.array([sample.dataset == "darkcovid" for sample in samples])
     same = np.array([sample.source == "ieee8023" for sample in samples])
-    pair = (ev.COVID, ev.PNEUMONIA)
-    part = (pooled.logits[dark], truth[dark], people[dark])
-    later = pooled.fold[dark] != DEVELOPMENT_FOLD
+    later = dark & ~np.isin(found.fold, DEVELOPMENT_FOLDS)
+    same_later = same & ~np.isin(found.fold, DEVELOPMENT_FOLDS)
+    known = truth >= 0
     return {
-        "folds": ev.fold_rows(pooled.logits[dark], pooled.linear[dark], truth[dark], pooled.fold[dark]),
-        "darkcovid": ev.three_classes(*part),
-        "darkcovid_without_development_fold": ev.three_classes(*(values[later] for values in part)),
-        "darkcovid_linear": ev.three_classes(pooled.linear[dark], *part[1:]),
-        "darkcovid_gain_over_linear": ev.accuracy_difference(part[0], pooled.linear[dark], *part[1:]),
-        "darkcovid_gain_over_linear_without_development_fold": ev.accuracy_difference(
-            part[0][later], pooled.linear[dark][later], *(values[later] for values in part[1:])
-        ),
-        "darkcovid_abstention": ev.abstention(*part, pooled.temperature[dark], pooled.threshold[dark]),
-        "ieee8023_covid19_against_pneumonia": ev.two_classes(pooled.logits[same], truth[same], people[same], *pair),
-        "ieee8023_linear": ev.two_classes(pooled.linear[same], truth[same], people[same], *pair),
+        "folds": ev.fold_rows(found.logits[dark], found.linear[dark], truth[dark], found.fold[dark]),
+        "darkcovid": ev.three_classes(found.logits[dark], truth[dark], people[dark]),
+        "darkcovid_without_development_folds": ev.three_classes(found.logits[later], truth[later], people[later])["accuracy"]
+        if later.any()
+        else None,
+        "darkcovid_linear": ev.three_classes(found.linear[dark], truth[dark], people[dark]),
+        "darkcovid_gain_over_linear": ev.accuracy_difference(found.logits[dark], found.linear[dark], truth[dark], people[dark]),
+        "darkcovid_abstention": ev.abstention(found.chances[dark], truth[dark], people[dark], found.answered[dark]),
+        "all_abstention": ev.abstention(found.chances[known], truth[known], people[known], found.answered[known]),
+        "conformal_coverage": ev.coverage(found.chances[known], truth[known], people[known], found.candidate[known]),
+        "ieee8023_covid19_against_rest": ev.covid_against_rest(found.logits[same], truth[same], people[same]),
+        "ieee8023_covid19_against_rest_without_development_folds": ev.covid_against_rest(
+            found.logits[same_later], truth[same_later], people[same_later]
+        )["auc"]
+        if same_later.any()
+        else None,
+        "ieee8023_linear": ev.covid_against_rest(found.linear[same], truth[same], people[same]),
+        "float_against_int8": ev.agreement(found.floats, found.logits),
+        "float_darkcovid": ev.three_classes(found.floats[dark], truth[dark], people[dark])["accuracy"],
     }
 
 
-def _shipped(model: Finished, splits: list[Split], pixels: Pixels, samples: list[Sample]) -> dict[str, Any]:
-    test = splits[-1].test
-    chosen = [samples[i] for i in test]
-    logits, truth = int8_logits(model.graph, pixels[test]), targets(chosen)
-    ones = np.ones(len(chosen))
+def _shipped(model: Finished, splits: list[Split], found: unseen.Found, material: Material) -> dict[str, Any]:
+    test = splits[SHIPPED_FOLD].test
+    samples = [material.samples[i] for i in test]
+    truth, people = _truth(samples), patients(samples)
+    known = truth >= 0
     return {
         "fold": len(splits) - 1,
         "parameters": int(model.network.count_params()),
         "bytes": len(model.graph),
-        "sparsity_of_1x1_convolutions": round(model.sparsity, 4),
         "temperature": model.temperature,
-        "threshold": model.threshold,
-        "test": ev.three_classes(logits, truth, patients(chosen)),
-        "abstention": ev.abstention(logits, truth, patients(chosen), ones * model.temperature, ones * model.threshold),
-        "float_against_int8": ev.agreement(float_logits(model.network, pixels[test]), logits),
+        "candidate": model.candidate,
+        "test": ev.three_classes(found.logits[test][known], truth[known], people[known]),
+        "abstention": ev.abstention(found.chances[test][known], truth[known], people[known], found.answered[test][known]),
+        "float_against_int8": ev.agreement(found.floats[test], found.logits[test]),
     }
 
 
-def _controls(pooled: _Pooled, pixels: Pixels, samples: list[Sample]) -> dict[str, Any]:
-    """What a model must not be able to do."""
-    truth, people = targets(samples), patients(samples)
+def _controls(found: unseen.Found, material: Material) -> dict[str, Any]:
+    """What a model must not be able to do, and where its heat lies."""
+    samples = material.samples
+    truth, people = _truth(samples), patients(samples)
     dark = np.array([sample.dataset == "darkcovid" for sample in samples])
     same = np.array([sample.source == "ieee8023" for sample in samples])
-    pair = (ev.COVID, ev.PNEUMONIA)
-    shapes = [decode_file(sample.file).image.size[::-1] for sample in samples]
-    flat = shape_only_inputs([(height, width) for height, width in shapes])
-    guess = linear_scores(flat[pooled.fold != 0], truth[pooled.fold != 0], flat[pooled.fold == 0]).argmax(axis=1)
-    table = confusion(truth[pooled.fold == 0], np.asarray(guess, dtype=np.int64), len(CLASSES))
-    unsquare = np.array([abs(np.log(height / width)) for height, width in shapes])
+    masked = np.array([sample.lung_mask is not None for sample in samples])
+    both = same & masked
+    shapes, flat = unseen.shapes_of(samples)
+    known, first = truth >= 0, found.fold == 0
+    guess = linear_scores(flat[known & ~first], truth[known & ~first], flat[known & first]).argmax(axis=1)
+    table = confusion(truth[known & first], np.asarray(guess, dtype=np.int64), len(CLASSES))
     return {
         "shape_only_macro_recall": round(macro_recall(table), 4),
         "shape_only_chance": round(1 / len(CLASSES), 4),
-        "file_shape_covid19_auc_in_darkcovid": round(auc(truth[dark] == ev.COVID, unsquare[dark]), 4),
-        "black_centre_darkcovid": ev.three_classes(pooled.black[dark], truth[dark], people[dark]),
-        "black_centre_ieee8023": ev.two_classes(pooled.black[same], truth[same], people[same], *pair),
+        "file_shape_covid19_auc_in_darkcovid": round(auc(truth[dark] == ev.COVID, shapes[dark]), 4),
+        "black_centre_darkcovid": ev.three_classes(found.black[dark], truth[dark], people[dark]),
+        "black_centre_ieee8023": ev.covid_against_rest(found.black[same], truth[same], people[same]),
+        "gray_centre_darkcovid": ev.three_classes(found.gray[dark], truth[dark], people[dark]),
+        "lungs_black_ieee8023": ev.covid_against_rest(found.lungless[both], truth[both], people[both]),
+        "lungs_there_ieee8023": ev.covid_against_rest(found.logits[both], truth[both], people[both]),
+        "heat_in_lungs": ev.mean_of(found.heat_in_lungs[masked & known], people[masked & known]),
+        "lungs_share_of_picture": round(float(material.lungs[masked].mean()), 4),
     }
 
 
-def _leave_source_out(
-    pixels: Pixels, samples: list[Sample], child_pixels: Pixels, children: list[Sample], split: Split, recipe: Recipe
-) -> dict[str, Any]:
-    """A model of darkcovid alone, from random weights, on sources that it has never seen.
-
-    It trains twice as long as the others, because it starts from nothing.
-    """
-    dark = np.array([sample.dataset == "darkcovid" for sample in samples])
-    alone = Split(split.train[dark[split.train]], split.validation[dark[split.validation]], split.test)
-    longer = tuple(replace(phase, epochs=2 * phase.epochs) for phase in recipe.phases)
-    model = finish(pixels, samples, alone, replace(recipe, phases=longer))
-    known = {samples[i].patient for i in (*alone.train, *alone.validation)}
-    unseen = np.array([i for i, sample in enumerate(samples) if not dark[i] and sample.patient not in known])
-    chosen = [samples[i] for i in unseen]
-    logits, small = int8_logits(model.graph, pixels[unseen]), int8_logits(model.graph, child_pixels)
-    return {
-        "trained_on": ["darkcovid"],
-        "ieee8023": ev.three_classes(logits, targets(chosen), patients(chosen)),
-        "ieee8023_covid19_against_pneumonia": ev.two_classes(logits, targets(chosen), patients(chosen), ev.COVID, ev.PNEUMONIA),
-        "kermany_pneumonia_against_normal": ev.two_classes(small, targets(children), patients(children), ev.PNEUMONIA, ev.NORMAL),
-        "kermany_called_covid19_share": _called_covid(small),
-    }
-
-
-def _children(model: Finished, pixels: Pixels, samples: list[Sample]) -> dict[str, Any]:
-    """Children whom the shipped model has not seen, of the hospital of its pretraining; also with their lungs blacked out."""
-    truth, people = targets(samples), patients(samples)
-    logits = int8_logits(model.graph, pixels)
-    masked = np.array([i for i, sample in enumerate(samples) if sample.lung_mask is not None])
-    lungs = load_lungs([samples[i] for i in masked])
-    black = int8_logits(model.graph, np.where(lungs, np.uint8(0), pixels[masked]))
-    return {
-        "pneumonia_against_normal": ev.two_classes(logits, truth, people, ev.PNEUMONIA, ev.NORMAL),
-        "called_covid19_share": _called_covid(logits),
-        "with_masks": ev.two_classes(logits[masked], truth[masked], people[masked], ev.PNEUMONIA, ev.NORMAL),
-        "with_masks_lungs_black": ev.two_classes(black, truth[masked], people[masked], ev.PNEUMONIA, ev.NORMAL),
-    }
-
-
-def _called_covid(logits: ev.Floats) -> float:
-    return round(float((logits.argmax(axis=1) == ev.COVID).mean()), 4)
+def _truth(samples: list[Sample]) -> npt.NDArray[np.int64]:
+    """Return class indexes; -1 for a label that is none of CLASSES."""
+    return np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in samples], dtype=np.int64)
 
 
 def _counts(samples: list[Sample]) -> dict[str, Any]:
     counts: dict[str, Any] = {}
+    labels = list(dict.fromkeys([*CLASSES, *(sample.label for sample in samples)]))
     for sample in samples:
-        row = counts.setdefault(sample.dataset, dict.fromkeys(CLASSES, 0))
+        row = counts.setdefault(sample.dataset, dict.fromkeys(labels, 0))
         row[sample.label] += 1
     for name, row in counts.items():
         row["patients"] = len({sample.patient for sample in samples if sample.dataset == name})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,11 @@ from export.cli_report import REPORT_COMMANDS
 from export.cli_training import TRAINING_COMMANDS
 from export.dataset import CLASSES
 from export.errors import ExportError, ReportError
+from export.predictions import write_predictions
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
+EYES = Path("weights/mobilenet_v2_0.35_224_imagenet_no_top.weights.h5")
+"""Where the weights of the eyes are looked for, under the folder of the data."""
 
 
 class _Sentences(click.Group):
@@ -50,20 +52,22 @@ def main() -> None:
 @click.option("--out", type=FOLDER, required=True, help="Bundle folder to write, such as edge/models/chest.")
 @click.option("--page", type=FILE, default=None, help="Also write the reference page here, such as docs/reference/network.md.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--epochs-divided-by", "hurry", type=int, default=1, show_default=True, help="For a quick trial, of a worse model.")
-def chest(data: Path, out: Path, page: Path | None, seed: int, hurry: int) -> None:
-    """Train, prune, quantize, cross-validate and bundle the chest model."""
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Fewer for a quick trial, of a worse model.")
+@click.option("--weights", type=FILE, default=None, help="Of MobileNetV2 0.35 without its top; without it, in DATA/weights.")
+@click.option("--predictions", "predicted", type=FILE, default=None, help="Also write what every fold said, for `evaluate`.")
+def chest(
+    data: Path, out: Path, page: Path | None, seed: int, epochs: int | None, weights: Path | None, predicted: Path | None
+) -> None:
+    """Train, quantize, calibrate, cross-validate and bundle the chest model."""
     from export.chest import make_chest
     from export.train import Recipe
 
-    recipe = Recipe()
-    if hurry > 1:
-        phases = tuple(replace(phase, epochs=max(phase.epochs // hurry, 1)) for phase in recipe.phases)
-        pretrain, prune = (replace(phase, epochs=max(phase.epochs // hurry, 1)) for phase in (recipe.pretrain, recipe.prune))
-        recipe = replace(recipe, pretrain=pretrain, phases=phases, prune=prune)
-    made = make_chest(data, recipe, seed=seed, say=click.echo)
-    shipped = made.shipped
-    write_bundle(out, shipped.graph, made.report, temperature=shipped.temperature, threshold=shipped.threshold, version=VERSION)
+    recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
+    made = make_chest(data, recipe, weights=weights or data / EYES, seed=seed, say=click.echo)
+    write_bundle(out, made.shipped, made.report, version=VERSION)
+    if predicted is not None:
+        predicted.parent.mkdir(parents=True, exist_ok=True)
+        write_predictions(predicted, made.predictions)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(reference_page(made.report), encoding="utf-8")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edge.preprocess import preprocess_image
 from export.dataset import Pixels
-from export.evaluate import black_centre
+from export.evaluate import patched
 
 _BORDER = 16
 """The border that is left is this part of the side wide: text, edges of the film and of the body, hardly any lung."""
@@ -24,7 +24,7 @@ def lungs_out(pixels: Pixels, lungs: npt.NDArray[np.bool_]) -> Pixels:
 
 def centre_out(pixels: Pixels) -> Pixels:
     """Return the pictures with the middle square, 61% of the area, black."""
-    return black_centre(pixels)
+    return patched(pixels, 0)
 
 
 def border_only(pixels: Pixels) -> Pixels:

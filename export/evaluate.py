@@ -47,35 +47,31 @@ def accuracy_difference(first: Floats, second: Floats, truth: Ints, patients: Pa
     return figure(interval(lambda weights: float(np.sum(weights * right) / np.sum(weights)), patients))
 
 
-def two_classes(logits: Floats, truth: Ints, patients: Patients, positive: int, negative: int) -> Figure:
-    """Return the area under the curve of one class against another, by the difference of their logits; others are left out."""
-    chosen = (truth == positive) | (truth == negative)
-    margin = logits[chosen, positive] - logits[chosen, negative]
+def covid_against_rest(logits: Floats, truth: Ints, patients: Patients) -> Figure:
+    """Return the area under the curve of covid19 against everything else, by its probability; a truth of -1 is another disease."""
+    positive = truth == COVID
     return {
-        "auc": figure(auc_interval(truth[chosen] == positive, margin, patients[chosen])),
-        CLASSES[positive]: int((truth == positive).sum()),
-        CLASSES[negative]: int((truth == negative).sum()),
+        "auc": figure(auc_interval(positive, probabilities(logits, 1.0)[:, COVID], patients)),
+        "covid19": int(positive.sum()),
+        "rest": int((~positive).sum()),
     }
 
 
-def abstention(logits: Floats, truth: Ints, patients: Patients, temperature: Floats, threshold: Floats) -> Figure:
-    """Return how often the model declines, and how good the rest of its answers is.
+def abstention(chances: Floats, truth: Ints, patients: Patients, answered: npt.NDArray[np.bool_]) -> Figure:
+    """Return how often the model declines, how good the rest of its answers is, and how far its confidence is off.
 
     Args:
-        logits: shape (n, classes).
+        chances: probabilities, shape (n, classes).
         truth: shape (n,), class indexes.
         patients: shape (n,).
-        temperature: shape (n,), of the model that gave each picture's logits.
-        threshold: shape (n,), likewise.
+        answered: shape (n,).
     """
-    chances = probabilities(logits / temperature[:, np.newaxis], 1.0)
-    answered = chances.max(axis=1) >= threshold
-    answer = np.asarray(logits.argmax(axis=1), dtype=np.int64)
+    answer = np.asarray(chances.argmax(axis=1), dtype=np.int64)
     everyone = np.ones(len(truth), dtype=np.bool_)
     parts = {"all": everyone, "answered": answered, "declined": ~answered}
     return {
         "declined_share": round(float(1 - answered.mean()), 4),
-        "expected_calibration_error": round(calibration_error(chances, truth), 4),
+        "expected_calibration_error": figure(interval(lambda w: calibration_error(chances, truth, weights=w), patients)),
         "accuracy": {
             name: figure(accuracy_interval(truth[part], answer[part], len(CLASSES), patients[part])) if part.any() else None
             for name, part in parts.items()
@@ -83,7 +79,24 @@ def abstention(logits: Floats, truth: Ints, patients: Patients, temperature: Flo
     }
 
 
-def calibration_error(chances: Floats, truth: Ints, bins: int = 10) -> float:
+def coverage(chances: Floats, truth: Ints, patients: Patients, candidate: Floats) -> Figure:
+    """Return the share of pictures whose class is in its split-conformal set, and the mean size of the sets."""
+    inside = (chances[np.arange(len(truth)), truth] >= candidate).astype(np.float64)
+    size = (chances >= candidate[:, np.newaxis]).sum(axis=1)
+    return {"share": mean_of(inside, patients), "mean_size": round(float(size.mean()), 4)}
+
+
+def mean_of(values: Floats, patients: Patients) -> Figure:
+    """Return the mean of one number a picture."""
+    return figure(interval(lambda weights: float(np.sum(weights * values) / np.sum(weights)), patients))
+
+
+def confident(chosen: npt.NDArray[np.bool_], patients: Patients) -> Figure:
+    """Return the share of pictures that are chosen."""
+    return mean_of(chosen.astype(np.float64), patients)
+
+
+def calibration_error(chances: Floats, truth: Ints, bins: int = 10, weights: Floats | None = None) -> float:
     """Return the gap between confidence and accuracy, averaged over equal bins of confidence by their share of pictures, 0..1.
 
     The expected calibration error of Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
@@ -91,8 +104,9 @@ def calibration_error(chances: Floats, truth: Ints, bins: int = 10) -> float:
     best = chances.max(axis=1)
     right = chances.argmax(axis=1) == truth
     place = np.minimum((best * bins).astype(np.int64), bins - 1)
-    gaps = [abs(float(best[place == b].mean() - right[place == b].mean())) * float((place == b).mean()) for b in np.unique(place)]
-    return float(sum(gaps))
+    weight = np.ones(len(best)) if weights is None else weights
+    gaps = np.bincount(place, weights=weight * (best - right), minlength=bins)
+    return float(np.abs(gaps).sum() / weight.sum())
 
 
 def agreement(first: Floats, second: Floats) -> Figure:
@@ -105,13 +119,13 @@ def agreement(first: Floats, second: Floats) -> Figure:
     }
 
 
-def black_centre(pixels: Pixels) -> Pixels:
-    """Return the pictures with the middle square, 61% of the area, black: nearly no lung is left."""
+def patched(pixels: Pixels, gray: int) -> Pixels:
+    """Return the pictures with the middle square, 61% of the area, of one gray value: nearly no lung is left."""
     side = pixels.shape[1]
     hole = round(side * _BLACK_SHARE**0.5)
     start = (side - hole) // 2
     result = pixels.copy()
-    result[:, start : start + hole, start : start + hole] = 0
+    result[:, start : start + hole, start : start + hole] = gray
     return result
 
 

@@ -1,4 +1,4 @@
-"""One finished model: trained, pruned, quantized, calibrated."""
+"""One finished model: trained, quantized, calibrated."""
 
 from __future__ import annotations
 
@@ -9,63 +9,112 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.classify import Classifier
-from export.calibrate import fit_biases, fit_temperature, fit_threshold
-from export.dataset import CLASSES, Pixels, Sample, targets
-from export.networks.ours import lean_against
-from export.prune import prune, sparsity
-from export.quantize import fixed_size, quantize
-from export.splits import Indexes, Split
-from export.train import Recipe, TrainingSet, settle_statistics, train
+from edge.typicality import Typicality
+from export.calibrate import fit_candidate, fit_temperature, probabilities, sensitivity_threshold
+from export.dataset import CLASSES, Pixels, Sample
+from export.networks.ours import assemble
+from export.quantize import quantize
+from export.splits import Split
+from export.train import Lesson, Recipe, train
+from export.typicality import fit_typicality
 
-_REPRESENTATIVE = 100
+MISCOVERAGE = 0.1
+"""Of the split-conformal sets."""
+UNFAMILIAR = 0.15
+"""Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
+SENSITIVITIES = (0.90, 0.95)
+
+_REPRESENTATIVE = 200
 """Training pictures on which the ranges inside the network are measured."""
+
+Floats = npt.NDArray[np.float64]
+Indexes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """graph: the int8 file. network: the float network of the same weights. sparsity: share of zeros in the pruned layers."""
+    """A network and all that turns its scores into answers.
+
+    graph: the int8 file. network: the float network of the same weights. temperature, candidate, sensitivity: see
+    `edge.contract.bundle.Manifest`.
+    """
 
     graph: bytes
     network: Any
     temperature: float
-    threshold: float
-    sparsity: float
+    candidate: float
+    sensitivity: dict[str, dict[str, float]]
+    typicality: Typicality
 
 
-def finish(pixels: Pixels, samples: list[Sample], split: Split, recipe: Recipe, start: Any = None) -> Finished:
-    """Make a model of the training part; temperature and threshold of the validation part; the test part is not touched.
+@dataclass(frozen=True)
+class Seen:
+    """What an int8 graph gave for n pictures: logits (n, classes), heat (n, rows, rows, classes), traits (n, traits)."""
 
-    `start` is a network to start from, see `export.train.train`.
+    logits: Floats
+    heat: npt.NDArray[np.float32]
+    traits: npt.NDArray[np.float32]
+
+
+def finish(eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, split: Split, recipe: Recipe) -> Finished:
+    """Make a model of the training part, calibrated on the validation part; the test part is not touched.
+
+    Args:
+        eyes: of `export.networks.ours.eyes`, for INPUT_SIDE.
+        pixels: shape (n, INPUT_SIDE, INPUT_SIDE), of all samples.
+        samples: all of them.
+        lesson: `chosen` may hold samples besides the training part that teach nothing of classes.
+        split: of the samples.
+        recipe: of the training.
     """
-    data = training_set(pixels, samples, split.train)
-    network = train(data, recipe, recipe.phases, start)
-    prune(network, data, recipe, np.random.default_rng((recipe.seed, 1)))
-    settle_statistics(network, data.pixels, np.random.default_rng((recipe.seed, 3)))
-    fixed = fixed_size(network, len(CLASSES), recipe.plan)
-    held_out = targets([samples[i] for i in split.validation])
-    lean_against(fixed, fit_biases(float_logits(fixed, pixels[split.validation]), held_out))
-    chosen = np.random.default_rng((recipe.seed, 2)).permutation(len(data.pixels))[:_REPRESENTATIVE]
-    graph = quantize(fixed, data.pixels[chosen])
-    logits = int8_logits(graph, pixels[split.validation])
-    temperature = fit_temperature(logits, held_out)
-    return Finished(graph, fixed, temperature, fit_threshold(logits, temperature), sparsity(network))
+    network = assemble(eyes, train(lesson, recipe))
+    graph = quantize(network, pixels[representative(samples, split.train, _REPRESENTATIVE, recipe.seed)])
+    validation = np.array([i for i in split.validation if samples[i].label in CLASSES])
+    truth = np.array([CLASSES.index(samples[i].label) for i in validation], dtype=np.int64)
+    held_out = run(graph, pixels[validation])
+    temperature = fit_temperature(held_out.logits, truth)
+    chances = probabilities(held_out.logits, temperature)
+    sources = np.unique([samples[i].source for i in split.train], return_inverse=True)[1]
+    return Finished(
+        graph=graph,
+        network=network,
+        temperature=temperature,
+        candidate=fit_candidate(chances, truth, MISCOVERAGE),
+        sensitivity={
+            name: {f"{share:.2f}": sensitivity_threshold(chances, truth, target, share) for share in SENSITIVITIES}
+            for target, name in enumerate(CLASSES)
+        },
+        typicality=fit_typicality(run(graph, pixels[split.train]).traits, sources, held_out.traits, UNFAMILIAR),
+    )
 
 
-def training_set(pixels: Pixels, samples: list[Sample], indexes: Indexes, classes: int = len(CLASSES)) -> TrainingSet:
-    """Return the chosen samples; groups are (label, source). `classes` is how many of CLASSES, from the first on, they hold."""
-    chosen = [samples[i] for i in indexes]
-    names = sorted({(sample.label, sample.source) for sample in chosen})
-    groups = np.array([names.index((sample.label, sample.source)) for sample in chosen], dtype=np.int64)
-    return TrainingSet(pixels[indexes], targets(chosen), groups, classes)
+def representative(samples: list[Sample], indexes: Indexes, count: int, seed: int) -> Indexes:
+    """Return at most `count` of the indexes, one picture a patient, of every label and source in turn."""
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple[str, str], list[int]] = {}
+    known: set[str] = set()
+    for index in rng.permutation(indexes):
+        sample = samples[int(index)]
+        if sample.patient not in known:
+            known.add(sample.patient)
+            groups.setdefault((sample.label, sample.source), []).append(int(index))
+    rows = [group for _, group in sorted(groups.items())]
+    turns = [group[turn] for turn in range(max(map(len, rows))) for group in rows if turn < len(group)]
+    return np.array(turns[:count], dtype=np.int64)
 
 
-def int8_logits(graph: bytes, pixels: Pixels) -> npt.NDArray[np.float64]:
-    """Run the int8 graph by the device's own code; shape (n, classes)."""
+def run(graph: bytes, pixels: Pixels) -> Seen:
+    """Run an int8 graph by the device's own code."""
     classifier = Classifier(graph, threads=1)
-    return np.stack([classifier.run(picture).logits for picture in pixels]).astype(np.float64)
+    scores = [classifier.run(picture) for picture in pixels]
+    return Seen(
+        logits=np.stack([score.logits for score in scores]).astype(np.float64),
+        heat=np.stack([score.heat for score in scores]),
+        traits=np.stack([score.traits for score in scores]),
+    )
 
 
-def float_logits(network: Any, pixels: Pixels) -> npt.NDArray[np.float64]:
+def float_logits(network: Any, pixels: Pixels) -> Floats:
     """Run the float network; shape (n, classes)."""
     parts = [pixels[i : i + 64].astype(np.float32)[..., np.newaxis] / 255.0 for i in range(0, len(pixels), 64)]
     return np.concatenate([np.asarray(network(part, training=False)["scores"]) for part in parts]).astype(np.float64)

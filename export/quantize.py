@@ -10,28 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.classify import new_interpreter
-from edge.preprocess import INPUT_SIDE
 from export.legacy_keras import tf
-from export.networks.ours import Plan, build
 
 INPUT_SCALE = 1 / 255
 INPUT_ZERO_POINT = -128
 """With these the int8 input is exactly pixel - 128."""
 
 
-def fixed_size(model: Any, classes: int, plan: Plan) -> Any:
-    """Return the network for INPUT_SIDE with the weights of `model`."""
-    fixed = build(classes, INPUT_SIDE, plan)
-    fixed.set_weights(model.get_weights())
-    return fixed
-
-
 def quantize(model: Any, pictures: npt.NDArray[np.uint8]) -> bytes:
     """Return the int8 graph of our network.
 
     Args:
-        model: of `fixed_size`.
-        pictures: shape (n, INPUT_SIDE, INPUT_SIDE), uint8; the ranges of all values inside the network are measured on these.
+        model: of `export.networks.ours.build`.
+        pictures: shape (n, side, side), uint8; the ranges of all values inside the network are measured on these.
 
     Raises:
         ValueError: if the input's quantization came out as anything but pixel - 128.

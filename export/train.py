@@ -1,146 +1,129 @@
-"""Training: first on small pictures, which is fast, then at the full size.
-
-A network that ends in a mean over its maps accepts any size. Most of what separates these classes is coarse: at half the side an
-epoch costs a quarter, and a few epochs at the full size bring the network to what the device will show it.
-"""
+"""Training of our network's reader, on what its eyes see of the pictures (`export.views`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.augment import Strength, augment
-from export.legacy_keras import keras
-from export.networks.ours import Plan, build
+from export.augment import Strength
+from export.legacy_keras import keras, tf
+from export.networks.ours import centre, reader, take_in
+from export.views import Views
 
-_SETTLING_BATCH = 32
-_SETTLING_MOMENTUM = 0.95
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the training. shrink: factor by which the side is divided. rate: highest learning rate (warm-up, then cosine)."""
-
-    shrink: int
-    epochs: int
-    rate: float
+_SCALE = 12.0
+"""Of the logits while training: the means of maps differ little between pictures, and weights would take many steps to grow."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that the result of a training depends on, besides the data.
 
-    pretrain: on another data set. phases: of the training. prune: the last phase, at the full size, in which the network is pruned.
-    smoothing: label smoothing. decay: AdamW's weight decay. balance: 0 draws pictures as they are, 1 draws every group
-    (label, source) equally often. sparsity: share of zeros after pruning.
+    views: of each picture. epochs: passes over all views. batch, emptied: pictures, and pictures without a middle, a step.
+    rate: highest learning rate of Adam (warm-up, then cosine). smoothing: pull of every answer towards equal probabilities.
+    no_middle: the same pull, for pictures without a middle. lungs: weight of finding the lungs. outside: weight of keeping the
+    signs inside them. penalty: on the squares of the signs' weights.
     """
 
-    plan: Plan = field(default_factory=Plan)
     strength: Strength = field(default_factory=Strength)
-    pretrain: Phase = Phase(2, 8, 3e-3)
-    phases: tuple[Phase, ...] = (Phase(2, 20, 2e-3),)
-    prune: Phase = Phase(1, 6, 8e-4)
-    sparsity: float = 0.5
-    batch: int = 32
-    smoothing: float = 0.05
-    decay: float = 0.02
-    balance: float = 0.5
+    views: int = 4
+    epochs: int = 14
+    batch: int = 128
+    emptied: int = 32
+    rate: float = 1e-2
+    smoothing: float = 0.01
+    no_middle: float = 0.15
+    lungs: float = 1.0
+    outside: float = 0.2
+    penalty: float = 1e-4
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """pixels: (n, side, side), uint8. targets: (n,), class indexes. groups: (n,), codes of (label, source). classes: how many."""
+class Lesson:
+    """Which pictures a reader learns from.
 
-    pixels: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.int64]
-    classes: int
-
-
-def train(data: TrainingSet, recipe: Recipe, phases: tuple[Phase, ...], start: Any = None) -> Any:
-    """Return the trained network for any input size (see `export.networks.ours.build`), without pruning.
-
-    Args:
-        data: what it learns from.
-        recipe: how.
-        phases: one after the other.
-        start: a network of the same plan whose weights it starts from, but for the last layer; None starts from random ones.
+    views: of all pictures. allowed: shape (n, classes), 1 for each class that a picture may be; all 1 teaches nothing of classes.
+    masked: shape (n,); whether its lungs are known. chosen: indexes. weight: shape (n,); how often each is drawn.
     """
+
+    views: Views
+    allowed: npt.NDArray[np.float32]
+    masked: npt.NDArray[np.bool_]
+    chosen: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float64]
+
+
+def train(lesson: Lesson, recipe: Recipe) -> Any:
+    """Return a trained reader (see `export.networks.ours.reader`) for plain features."""
     keras.utils.set_random_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    model = build(data.classes, None, recipe.plan)
-    for layer in start.layers if start is not None else ():
-        if layer.name != "heat":
-            model.get_layer(layer.name).set_weights(layer.get_weights())
-    for phase in phases:
-        fit(keras.Model(model.input, model.output["scores"]), data, phase, recipe, rng)
+    views, chosen = lesson.views, lesson.chosen
+    classes, rows = lesson.allowed.shape[1], views.features.shape[2]
+    plain = views.features[0, chosen].astype(np.float32)
+    mean, deviation = plain.mean(axis=(0, 1, 2)), plain.std(axis=(0, 1, 2)) + np.float32(0.05)
+    model = reader(classes, rows)
+    steps = max(len(chosen) * len(views.features) // recipe.batch, 1) * recipe.epochs
+    optimizer = keras.optimizers.Adam(_schedule(recipe.rate, steps, recipe.epochs))
+    optimizer.build(model.trainable_variables)
+    step = _step(model, optimizer, recipe)
+    chance = lesson.weight[chosen] / lesson.weight[chosen].sum()
+    taught = chosen[(lesson.allowed[chosen] == 0).any(axis=1)]  # pictures of no use for the classes are not emptied either
+    for _ in range(steps):
+        drawn = rng.choice(chosen, recipe.batch, p=chance)
+        view = int(rng.integers(len(views.features)))
+        emptied = views.emptied[rng.choice(taught, recipe.emptied)]
+        features = np.concatenate([views.features[view, drawn], emptied]).astype(np.float32)
+        lungs, masked = views.lungs[view, drawn].astype(np.float32), lesson.masked[drawn].astype(np.float32)
+        step(tf.constant((features - mean) / deviation), lesson.allowed[drawn], lungs, masked)
+    take_in(model, mean, deviation, _SCALE)
+    centre(model)
     return model
 
 
-def fit(
-    trainee: Any, data: TrainingSet, phase: Phase, recipe: Recipe, rng: np.random.Generator, callbacks: tuple[Any, ...] = ()
-) -> None:
-    """Run one phase on a model with the logits as its only output."""
-    steps = max(len(data.targets) // recipe.batch, 1)
-    total = steps * phase.epochs
-    warm = min(2 * steps, max(total // 5, 1))
-    rate = keras.optimizers.schedules.CosineDecay(
-        phase.rate * 0.02, max(total - warm, 1), alpha=0.01, warmup_target=phase.rate, warmup_steps=warm
+def _schedule(rate: float, steps: int, epochs: int) -> Any:
+    warm = max(steps // (2 * epochs), 1)
+    return keras.optimizers.schedules.CosineDecay(
+        rate / 10, max(steps - warm, 1), alpha=0.01, warmup_target=rate, warmup_steps=warm
     )
-    trainee.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.decay),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.smoothing),
-    )
-    batches = _batches(data, phase.shrink, recipe, rng)
-    trainee.fit(batches, steps_per_epoch=steps, epochs=phase.epochs, verbose=0, callbacks=list(callbacks))
 
 
-def _batches(data: TrainingSet, shrink: int, recipe: Recipe, rng: np.random.Generator) -> Iterator[Any]:
-    """Yield (pictures, labels) for ever."""
-    sizes = np.bincount(data.groups)
-    weights = sizes[data.groups].astype(np.float64) ** -recipe.balance
-    weights /= weights.sum()
-    pixels = _shrunk(data.pixels, shrink)
-    one_hot = np.eye(data.classes, dtype=np.float32)[data.targets]
-    while True:
-        drawn = rng.choice(len(weights), recipe.batch, p=weights)
-        pictures, labels = augment(pixels[drawn], one_hot[drawn], recipe.strength, rng)
-        yield pictures, labels
+def _step(model: Any, optimizer: Any, recipe: Recipe) -> Any:
+    signs = model.get_layer("signs")
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(features: Any, allowed: Any, lungs: Any, masked: Any) -> None:
+        count = tf.shape(allowed)[0]
+        with tf.GradientTape() as tape:
+            out = model(features, training=True)
+            chances = tf.nn.log_softmax(out["scores"] * _SCALE)
+            even = -tf.reduce_mean(chances, axis=1)
+            # The probability of all classes that the picture may be; with one such class this is the cross-entropy.
+            answer = -tf.reduce_mean(tf.reduce_logsumexp(chances[:count] + tf.math.log(allowed + 1e-9), axis=1))
+            loss = answer + recipe.smoothing * tf.reduce_mean(even[:count]) + recipe.no_middle * tf.reduce_mean(even[count:])
+            loss += recipe.lungs * _among(masked, _lung_loss(out["lungs"][:count], lungs))
+            loss += recipe.outside * _among(masked, _outside(out["heat"][:count], allowed, lungs))
+            loss += recipe.penalty * tf.reduce_sum(tf.square(signs.kernel))
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+    return step
 
 
-def _shrunk(pixels: npt.NDArray[np.uint8], shrink: int) -> npt.NDArray[np.uint8]:
-    """Average squares of `shrink` pixels on a side."""
-    n, side = len(pixels), pixels.shape[1] // shrink
-    squares = pixels.reshape(n, side, shrink, side, shrink)
-    return np.asarray(squares.mean(axis=(2, 4), dtype=np.float32).round(), dtype=np.uint8)
+def _lung_loss(logits: Any, lungs: Any) -> Any:
+    """Return the cross-entropy of the lung map, shape (n,)."""
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(lungs, logits[..., 0]), axis=(1, 2))
 
 
-def settle_statistics(model: Any, pixels: npt.NDArray[np.uint8], rng: np.random.Generator, passes: int = 3) -> None:
-    """Measure the batch normalization statistics of `model` again, in place, on training pictures as they are.
+def _outside(heat: Any, allowed: Any, lungs: Any) -> Any:
+    """Return the share of the heat that speaks for the class and lies outside the lungs, shape (n,)."""
+    relative = heat - tf.reduce_mean(heat, axis=3, keepdims=True)
+    speaking = tf.nn.relu(tf.reduce_sum(relative * allowed[:, tf.newaxis, tf.newaxis, :], axis=3))
+    total = tf.reduce_sum(speaking, axis=(1, 2)) + 1e-3
+    return tf.reduce_sum(speaking * (1 - lungs), axis=(1, 2)) / total
 
-    Those of the training are of mixed and distorted pictures, which the network will not meet again.
 
-    Args:
-        model: of `export.networks.ours.build`.
-        pixels: shape (n, side, side), uint8.
-        rng: the order of the pictures.
-        passes: how often all are shown.
-    """
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in norms]
-    trainee = keras.Model(model.input, model.output["scores"])
-    batch = min(_SETTLING_BATCH, len(pixels))
-    for layer in norms:
-        layer.momentum = _SETTLING_MOMENTUM
-    for _ in range(passes):
-        order = rng.permutation(len(pixels))
-        for first in range(0, len(pixels) - batch + 1, batch):
-            chosen = pixels[order[first : first + batch]]
-            trainee(chosen.astype(np.float32)[..., np.newaxis] / 255.0, training=True)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
+def _among(chosen: Any, values: Any) -> Any:
+    return tf.reduce_sum(values * chosen) / (tf.reduce_sum(chosen) + 1e-3)

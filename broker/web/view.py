@@ -163,8 +163,9 @@ def _words(row: StoredOutcome) -> tuple[Tone, str, list[str]]:
         return "void", "Taken back", [f"No. {row.voided_by} of this device takes it back. Do not use this answer."]
     if isinstance(outcome, Result) and outcome.abstained:
         # One digit more than elsewhere: 59.8% is below 60.0%, and 60% below 60% would look like a fault.
-        chance = f"{outcome.probabilities.get(outcome.label, 0.0):.1%}"
-        likeliest = f"Likeliest: {_class(outcome.label)}, {chance}, below the site's threshold of {outcome.threshold:.1%}."
+        chance = outcome.probabilities.get(outcome.label, 0.0)
+        below = f", below the site's threshold of {outcome.threshold:.1%}" if chance < outcome.threshold else ""
+        likeliest = f"Likeliest: {_class(outcome.label)}, {chance:.1%}{below}."
         return "unsure", "Not sure: have a radiologist look", [likeliest, *map(advice, outcome.quality)]
     if isinstance(outcome, Result):
         tone: Tone = "answer" if outcome.label == "normal" else "finding"

@@ -21,12 +21,24 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     scores: list[Annotated[int, Meta(ge=-128, le=127)]]
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the network has learned, by which a device tells a picture of another kind (see `edge.typicality`)."""
+
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.f32$", description="mean and whitening matrix, little-endian float32")]
+    sha256: Digest
+    distances: Annotated[list[float], Meta(min_length=1, description="of held-out pictures, ascending")]
+    limit: Annotated[Probability, Meta(description="below this typicality the device abstains")]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a device needs to know about a network, and what people should know before they trust it."""
 
     schema: int = BUNDLE_SCHEMA
     name: Annotated[str, Meta(max_length=64)]
     version: Annotated[str, Meta(max_length=32)]
+    minimum_software: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$", description="oldest version that applies all of this")] = (
+        "0.1.0"
+    )
     model_file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.tflite$")]
     model_sha256: Digest
     input_side: Annotated[int, Meta(ge=1, le=2048)]
@@ -34,6 +46,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     classes: Annotated[list[ClassName], Meta(min_length=2, max_length=32)]
     temperature: Annotated[float, Meta(gt=0.0, description="divides the logits before the softmax")]
     threshold: Annotated[Probability, Meta(description="below this highest probability the device abstains")]
+    candidate: Annotated[
+        Probability,
+        Meta(description="a class of at least this probability is in the split-conformal set; with two in it the device abstains"),
+    ] = 1.0
+    miscoverage: Annotated[Probability | None, Meta(description="share of pictures whose class may be outside the set")] = None
+    sensitivity: Annotated[
+        dict[ClassName, dict[str, Probability]],
+        Meta(description='class -> "0.90" -> probability from which that share of its held-out pictures is found'),
+    ] = {}
+    known: Known | None = None
     golden: Annotated[list[Golden], Meta(min_length=1)]
     trained_on: list[str]
     licence: str

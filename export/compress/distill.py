@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.augment import Strength, augment
+from export.augment import Strength, distort
 from export.compress.formats import Pictures, scores_of
 from export.legacy_keras import keras
 
@@ -66,10 +66,10 @@ class Distiller:
     def _batches(self) -> Iterator[Any]:
         rng = np.random.default_rng(self.seed)
         gray, channels = self.pictures[..., 0], self.pictures.shape[-1]
-        nothing = np.zeros((self.batch, 1), np.float32)  # in the place of labels, which are not used
         while True:
             order = np.resize(rng.permutation(len(gray)), max(len(gray) // self.batch, 1) * self.batch)
             for first in range(0, len(order), self.batch):
-                changed, _ = augment(gray[order[first : first + self.batch]], nothing, self.strength, rng)
-                given = np.repeat(changed, channels, axis=3)
+                part = gray[order[first : first + self.batch]]
+                changed, _ = distort(part, np.zeros(part.shape, np.float32), self.strength, rng)
+                given = np.repeat(changed[..., np.newaxis], channels, axis=3)
                 yield given, np.asarray(scores_of(self.teacher(given, training=False)))

@@ -51,13 +51,13 @@ def _plain(make: Callable[[int, int], Any]) -> Callable[[int, Weights, int], Any
     return lambda classes, weights, side: make(classes, side)
 
 
-def _ours(classes: int, side: int) -> Any:
-    both = ours.build(classes, side)
-    return keras.Model(both.input, both.output["scores"], name="ours")
+def _ours(classes: int, weights: Weights, side: int) -> Any:
+    made = ours.build(classes, side, weights.get(ours.BACKBONE))
+    return keras.Model(made.input, made.output["scores"], name="ours")
 
 
 CATALOG: tuple[Network, ...] = (
-    Network("ours", "this project", 192, 1, _plain(_ours)),
+    Network("ours", "this project", 192, 1, _ours, (ours.BACKBONE,)),
     Network("p3", "P3, own CNN", 200, 3, _plain(p3.build_p3)),
     Network("p1-resnet50", "P1", 224, 3, borrowed.resnet50_p1, ("ResNet50",), large=True),
     Network("p1-alexnet", "P1, comparison", 224, 3, _plain(from_scratch.alexnet), large=True),

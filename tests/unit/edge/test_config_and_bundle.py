@@ -12,7 +12,6 @@ import pytest
 from edge.bundle import load_bundle
 from edge.check import check_device
 from edge.config import load_config
-from edge.decide import decide, heat_summary, softmax
 from edge.errors import BundleError, ConfigError
 from edge.manifest import SHIPPED, read_manifest
 from edge.pseudonym import load_site_key, make_site_key
@@ -151,24 +150,3 @@ def test_a_graph_of_another_kind_is_refused(bundle):
         load_bundle(bundle)
     with pytest.raises(BundleError, match="There is no model"):
         load_bundle(bundle / "nowhere")
-
-
-def test_decision_and_heat():
-    classifier = load_bundle().classifier
-    scores = classifier.run(np.zeros((192, 192), np.uint8))
-    sharp = decide(scores, ["a", "b", "c"], temperature=0.01, threshold=0.5)
-    flat = decide(scores, ["a", "b", "c"], temperature=1e6, threshold=0.5)
-    assert sharp.label == flat.label
-    assert not sharp.abstained
-    assert flat.abstained
-    assert max(flat.probabilities.values()) == pytest.approx(1 / 3, abs=1e-3)
-    assert softmax(np.array([1e4, 0.0, -1e4])).tolist() == [1.0, 0.0, 0.0]
-    heat = np.zeros((12, 12), np.float32)
-    heat[0, 0], heat[11, 0], heat[5, 11] = 3.0, -5.0, 1.0
-    assert heat_summary(heat) == {
-        "image_left_upper": 0.75,
-        "image_right_upper": 0.25,
-        "image_left_lower": 0.0,
-        "image_right_lower": 0.0,
-    }
-    assert heat_summary(-np.ones((4, 4), np.float32)) == {}

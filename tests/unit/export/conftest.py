@@ -42,6 +42,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dark += [("covid19", f"c{i}", cohen) for i in range(10)]
     write_set(root, "darkcovid", dark)
     others = [(("covid19", "pneumonia", "normal", "other")[i % 4], f"c{i + 5}", cohen) for i in range(24)]
-    write_set(root, "ieee8023", others)
+    write_set(root, "ieee8023", others, masks=True)
     write_set(root, "kermany", [(("normal", "pneumonia")[i % 2], f"k{i}", "kermany") for i in range(12)], masks=True)
     return root

@@ -14,36 +14,32 @@ from edge.contract.bundle import Manifest
 from edge.preprocess import preprocess
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import headline, model_card, reference_page
-from export.chest import SPLIT_SEED, make_chest
-from export.dataset import load_pixels, read_dataset
-from export.model import training_set
-from export.networks.ours import Plan
+from export.chest import make_chest
+from export.material import OTHER, read_material
+from export.model import representative
+from export.networks.ours import FEATURES
 from export.phantom import phantom
-from export.splits import patient_folds
-from export.train import Phase, Recipe, train
+from export.train import Lesson, Recipe, train
+from export.views import Views
 
-TINY = Recipe(
-    plan=Plan(stem=(16, 16, 16), blocks=((16, 2),)),
-    pretrain=Phase(2, 1, 1e-3),
-    phases=(Phase(2, 1, 1e-3),),
-    prune=Phase(2, 1, 1e-3),
-    batch=8,
-)
-
-
+TINY = Recipe(views=3, epochs=1, batch=8, emptied=4)
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "network.md"
 
 
 @pytest.fixture(scope="module")
+def material(data):
+    return read_material(data, 2, None, TINY, 1)
+
+
+@pytest.fixture(scope="module")
 def made(data):
-    return make_chest(data, TINY, seed=1, say=lambda line: None, folds=2)
+    return make_chest(data, TINY, weights=None, seed=1, say=lambda line: None, folds=2)
 
 
 @pytest.fixture(scope="module")
 def folder(made, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundle") / "chest"
-    shipped = made.shipped
-    write_bundle(out, shipped.graph, made.report, temperature=shipped.temperature, threshold=shipped.threshold, version="0")
+    write_bundle(out, made.shipped, made.report, version="0")
     return out
 
 
@@ -54,6 +50,16 @@ def test_the_device_accepts_the_bundle_and_answers(folder):
     assert bundle.classifier.run(preprocess(phantom(99))).logits.shape == (3,)
 
 
+def test_the_device_applies_what_was_calibrated(folder, made):
+    bundle, shipped = load_bundle(folder), made.shipped
+    picture = preprocess(phantom(99))
+    decision = bundle.decide(picture)
+    traits = bundle.classifier.run(picture).traits
+    assert decision.typicality == round(shipped.typicality.of(traits), 4)
+    candidates = sum(value >= shipped.candidate for value in decision.probabilities.values())
+    assert decision.abstained == (candidates != 1 or decision.typicality < shipped.typicality.limit)
+
+
 def test_the_manifest_decodes_strictly_and_carries_the_headline(folder, made):
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     assert manifest.metrics == headline(made.report)
@@ -61,26 +67,41 @@ def test_the_manifest_decodes_strictly_and_carries_the_headline(folder, made):
     assert "not a medical device" in (folder / "LICENSE").read_text().replace("\n", " ")
 
 
-def test_half_of_the_1x1_weights_are_zero(made):
-    assert made.report["shipped"]["sparsity_of_1x1_convolutions"] == pytest.approx(0.5, abs=0.02)
+def test_the_same_inputs_give_the_same_bundle_to_the_byte(folder, made, tmp_path):
+    write_bundle(tmp_path / "again", made.shipped, made.report, version="0")
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*") if path.is_file())
+    assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
 
 
 def test_every_picture_is_tested_once(made):
     folds = made.report["cross_validation"]["folds"]
     assert sum(row["pictures"] for row in folds) == made.report["cross_validation"]["darkcovid"]["accuracy"]["pictures"] == 50
+    assert [p.precision for p in made.predictions] == ["int8", "float32", "int8"]
+    assert all(len(p.pictures) == 74 for p in made.predictions)
+
+
+def test_pictures_of_other_diseases_are_split_by_patient_and_teach_only_what_they_are_not(material):
+    others = [i for i, sample in enumerate(material.samples) if sample.label == OTHER]
+    assert others
+    assert (material.allowed[others] == [1, 1, 0]).all()
+    for split in material.splits:
+        parts = [{material.samples[i].patient for i in part} for part in (split.train, split.validation, split.test)]
+        assert len(set.union(*parts)) == sum(map(len, parts))
+    assert sorted(np.concatenate([split.test for split in material.splits])) == list(range(len(material.samples)))
 
 
 def test_a_classifier_that_sees_only_shapes_is_at_chance(made):
     assert made.report["controls"]["shape_only_macro_recall"] == made.report["controls"]["shape_only_chance"]
 
 
-def test_the_source_left_out_shares_no_patient_with_training(data, made):
-    samples = read_dataset(data, "darkcovid") + read_dataset(data, "ieee8023")
-    split = patient_folds(samples, folds=2, seed=SPLIT_SEED)[-1]
-    learned_from = {samples[i].patient for i in (*split.train, *split.validation) if samples[i].dataset == "darkcovid"}
-    other = {sample.patient for sample in samples if sample.dataset == "ieee8023"}
-    assert other & learned_from, "the sets share patients, or this test shows nothing"
-    assert made.report["leave_source_out"]["ieee8023"]["accuracy"]["patients"] == len(other - learned_from)
+def test_the_source_left_out_is_all_there_and_the_others_are_held_out(made, material):
+    for name, row in made.report["left_out"].items():
+        if name == "kermany":
+            continue
+        assert row["confident_wrong"]["pictures"] == sum(sample.source == name for sample in material.samples)
+        test = [material.samples[i] for i in material.splits[-1].test]
+        assert row["seen"]["pictures"] == sum(sample.source != name for sample in test)
 
 
 def test_card_and_page_are_functions_of_the_report(folder, made):
@@ -90,22 +111,45 @@ def test_card_and_page_are_functions_of_the_report(folder, made):
     assert reference_page(report) == reference_page(made.report)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_others(data):
-    samples = read_dataset(data, "darkcovid")
-    everything = training_set(load_pixels(samples), samples, np.arange(len(samples)))
-    first, again, other = (_weights(train(everything, replace(TINY, seed=seed), TINY.phases)) for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_weights_and_another_others(material):
+    everything = np.arange(len(material.allowed))
+    lesson = Lesson(material.views, material.allowed, material.masked, everything, material.weight)
+    first, again, other = (_weights(train(lesson, replace(TINY, seed=seed))) for seed in (1, 1, 2))
     assert np.allclose(first, again, atol=1e-5)
     assert not np.allclose(first, other, atol=1e-2)
 
 
-def test_training_starts_from_the_given_weights_but_for_the_last_layer(data):
-    samples = read_dataset(data, "kermany")
-    two = training_set(load_pixels(samples), samples, np.arange(len(samples)), classes=2)
-    start = train(two, TINY, TINY.phases)
-    dark = read_dataset(data, "darkcovid")
-    begun = train(training_set(load_pixels(dark), dark, np.arange(len(dark))), TINY, (), start)
-    assert np.array_equal(begun.get_layer("stem1").get_weights()[0], start.get_layer("stem1").get_weights()[0])
-    assert begun.get_layer("heat").get_weights()[0].shape[-1] == 3
+def test_a_reader_learns_what_there_is_to_learn_and_looks_for_it_in_the_lungs():
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 3
+    lungs = np.zeros((1, 60, 4, 4), np.float16)
+    lungs[:, :, 1:3] = 1
+    features = rng.uniform(0, 1, (1, 60, 4, 4, FEATURES)).astype(np.float16)
+    features[..., 10] += lungs * 3  # what lungs look like
+    for picture in range(60):
+        features[0, picture, 1:3, :, label[picture]] += 2  # the sign of its class
+    emptied = rng.uniform(0, 1, (60, 4, 4, FEATURES)).astype(np.float16)
+    lesson = Lesson(
+        Views(features, lungs, emptied), np.eye(3, dtype=np.float32)[label], np.ones(60, np.bool_), np.arange(60), np.ones(60)
+    )
+    model = train(lesson, Recipe(epochs=60, batch=30, emptied=10))
+    out = {name: np.asarray(value) for name, value in model(features[0].astype(np.float32)).items()}
+    assert (out["scores"].argmax(axis=1) == label).all()
+    assert (out["lungs"][:, 1:3] > 0).mean() > 0.95 > 0.05 > (out["lungs"][:, [0, 3]] > 0).mean()
+    speaking = np.maximum(out["heat"][np.arange(60), :, :, label], 0)
+    assert speaking[:, 1:3].sum() > 0.8 * speaking.sum()
+    nothing = np.asarray(model(emptied.astype(np.float32))["scores"])
+    assert np.ptp(nothing, axis=1).mean() < 0.3 * np.ptp(out["scores"], axis=1).mean()
+
+
+def test_representative_pictures_are_of_different_patients_and_all_kinds(material):
+    split = material.splits[0]
+    chosen = representative(material.samples, split.train, 6, seed=1)
+    assert set(chosen) <= set(split.train)
+    people = [material.samples[i].patient for i in chosen]
+    assert len(set(people)) == len(people)
+    kinds = {(material.samples[i].label, material.samples[i].source) for i in split.train}
+    assert len({(material.samples[i].label, material.samples[i].source) for i in chosen}) == min(len(kinds), 6)
 
 
 def test_pages_of_the_shipped_bundle_are_current():
@@ -114,7 +158,7 @@ def test_pages_of_the_shipped_bundle_are_current():
     assert (SHIPPED / CARD_NAME).read_text() == model_card(report), "run cxr-export pages"
     assert PAGE.read_text() == reference_page(report), "run cxr-export pages"
     assert manifest.metrics == headline(report)
-    assert (manifest.temperature, manifest.threshold) == (report["shipped"]["temperature"], report["shipped"]["threshold"])
+    assert (manifest.temperature, manifest.candidate) == (report["shipped"]["temperature"], report["shipped"]["candidate"])
 
 
 def _weights(model):

@@ -5,14 +5,14 @@ import pytest
 
 from edge.classify import Classifier
 from edge.preprocess import INPUT_SIDE, preprocess
+from export.errors import WeightsError
 from export.legacy_keras import keras
-from export.model import float_logits, int8_logits
-from export.networks.ours import Plan, build, lean_against
+from export.model import float_logits, run
+from export.networks import ours
+from export.networks.ours import build, centre, reader, take_in
 from export.networks.p3 import PARAMETERS, build_p3
 from export.phantom import phantom
-from export.prune import prunable
 from export.quantize import INPUT_SCALE, INPUT_ZERO_POINT, input_quantization, quantize
-from export.train import settle_statistics
 
 PICTURES = np.stack([preprocess(phantom(seed, width=256, height=256)) for seed in range(4)])
 CALIBRATION = PICTURES // 2 + 20
@@ -38,17 +38,42 @@ def test_p3_has_the_published_parameters_layer_by_layer():
     assert [layer.output_shape[1] for layer in model.layers if "max_pooling" in layer.name] == [99, 48, 23, 10, 4]
 
 
-def test_ours_has_scores_and_maps_of_a_sixteenth_of_the_side(network):
+def test_ours_has_scores_maps_of_a_sixteenth_of_the_side_and_traits(network):
     assert {name: tuple(output.shape) for name, output in network.output.items()} == {
         "scores": (None, 3),
         "heat": (None, 12, 12, 3),
+        "traits": (None, 96),
     }
-    assert 190_000 <= network.count_params() <= PARAMETERS
+    assert network.count_params() == 89_180
 
 
-def test_channels_are_multiples_of_16():
-    plan = Plan()
-    assert all(channels % 16 == 0 for channels in (*plan.stem, *(channels for channels, _ in plan.blocks)))
+def test_the_eyes_are_those_of_the_publication():
+    """They see as MobileNetV2 with batch normalization and three channels of 2 x - 1 does, but for the outermost edge."""
+    keras.utils.set_random_seed(1)
+    plain = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, include_top=False, weights=None)
+    rng = np.random.default_rng(0)
+    for layer in plain.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # As they are made, mean 0 and variance 1 would hide a fold that forgets them.
+            gamma, beta, mean, variance = layer.get_weights()
+            scattered = [rng.uniform(0.5, 1.5, gamma.shape), rng.normal(0, 0.2, beta.shape)]
+            layer.set_weights([*scattered, rng.normal(0, 0.2, mean.shape), rng.uniform(0.5, 1.5, variance.shape)])
+    borrowed = ours._borrowed
+    ours._borrowed = lambda weights: plain
+    try:
+        seen = ours.eyes(96)
+    finally:
+        ours._borrowed = borrowed
+    picture = PICTURES[:2, 40:136, 40:136].astype(np.float32)[..., np.newaxis] / 255
+    middle = keras.Model(plain.input, plain.get_layer("block_1_expand_relu").output)
+    expected = middle(np.repeat(2 * picture - 1, 3, axis=3), training=False).numpy()
+    found = keras.Model(seen.input, seen.get_layer("block_1_expand_relu").output)(picture).numpy()
+    assert np.abs(expected).max() > 0.5
+    assert np.allclose(found[:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2], atol=1e-4)
+
+
+def test_the_eyes_are_not_trained(network):
+    assert {weight.name.split("/")[0] for weight in network.trainable_variables} == {"lungs", "signs"}
 
 
 def test_the_mean_of_a_map_is_its_logit_in_float_and_int8(network, graph):
@@ -56,8 +81,50 @@ def test_the_mean_of_a_map_is_its_logit_in_float_and_int8(network, graph):
     assert np.allclose(np.mean(out["heat"], axis=(1, 2)), out["scores"], atol=1e-5)
     scores = Classifier(graph).run(PICTURES[0])
     assert scores.heat.shape == (12, 12, 3)
+    assert scores.traits.shape == (96,)
     spread = float(np.ptp(scores.heat))
     assert np.allclose(scores.heat.mean(axis=(0, 1)), scores.logits, atol=0.05 * spread + 0.01)
+
+
+def test_what_lies_outside_the_lungs_cannot_speak():
+    model = reader(3, 4)
+    kernel, bias = model.get_layer("lungs").get_weights()
+    model.get_layer("lungs").set_weights([kernel * 0, bias * 0 - 30])
+    out = model(np.random.default_rng(0).uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32))
+    assert np.abs(out["scores"]).max() < 1e-9
+    assert np.abs(out["heat"]).max() < 1e-9
+
+
+def test_a_reader_for_scaled_features_becomes_one_for_plain_features():
+    rng = np.random.default_rng(0)
+    features = rng.uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32)
+    mean, deviation = (rng.uniform(0.5, 2, ours.FEATURES).astype(np.float32) for _ in range(2))
+    model = reader(3, 4)
+    before = model((features - mean) / deviation)
+    before = {name: np.asarray(value) for name, value in before.items()}
+    take_in(model, mean, deviation, 12.0)
+    after = model(features)
+    assert np.asarray(after["lungs"]) == pytest.approx(before["lungs"], abs=1e-3)
+    assert np.asarray(after["scores"]) == pytest.approx(12 * before["scores"], abs=1e-3)
+
+
+def test_centred_signs_give_the_same_probabilities_and_sum_to_nothing():
+    features = np.random.default_rng(0).uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32)
+    model = reader(3, 4)
+    before = np.asarray(keras.activations.softmax(model(features)["scores"]))
+    centre(model)
+    after = model(features)
+    assert np.asarray(keras.activations.softmax(after["scores"])) == pytest.approx(before, abs=1e-5)
+    assert np.asarray(after["heat"]).sum(axis=3) == pytest.approx(0, abs=1e-4)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    with pytest.raises(WeightsError, match="no file of weights"):
+        build(3, INPUT_SIDE, tmp_path / "none.h5")
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.save_weights(tmp_path / "other.h5")
+    with pytest.raises(WeightsError, match="does not hold weights"):
+        build(3, INPUT_SIDE, tmp_path / "other.h5")
 
 
 def test_the_int8_input_is_pixel_minus_128(graph):
@@ -66,39 +133,14 @@ def test_the_int8_input_is_pixel_minus_128(graph):
     assert zero_point == INPUT_ZERO_POINT == -128
 
 
-def test_normalization_folds_into_the_convolutions(graph):
+def test_the_int8_graph_has_no_operation_that_runs_apart(graph):
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = Interpreter(model_content=graph, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     names = {operation["op_name"] for operation in plain._get_ops_details()}
-    assert names <= {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN"}
+    assert names <= {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "MUL", "LOGISTIC"}
 
 
 def test_int8_follows_float(network, graph):
-    float_, int8 = float_logits(network, CALIBRATION), int8_logits(graph, CALIBRATION)
+    float_, int8 = float_logits(network, CALIBRATION), run(graph, CALIBRATION).logits
     assert np.abs(float_ - int8).max() < 0.1 * max(np.abs(float_).max(), 0.1)
-
-
-def test_only_1x1_convolutions_are_pruned_and_the_last_one_is_not(network):
-    names = {layer.name for layer in network.layers if prunable(layer)}
-    assert "heat" not in names
-    assert all("point" in name or "around" in name for name in names)
-    assert len(names) == 2 * len(Plan().blocks) + 1
-
-
-def test_a_bias_moves_the_logits_and_nothing_else():
-    model = build(3, INPUT_SIDE)
-    before = float_logits(model, PICTURES)
-    lean_against(model, np.array([0.5, -0.25, -0.25]))
-    assert float_logits(model, PICTURES) - before == pytest.approx(np.tile([0.5, -0.25, -0.25], (len(PICTURES), 1)), abs=1e-5)
-
-
-def test_settled_statistics_are_those_of_the_pictures():
-    model = build(3, None)
-    settle_statistics(model, np.repeat(PICTURES, 8, axis=0), np.random.default_rng(0), passes=60)
-    norm = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
-    convolution = keras.Model(model.input, norm.input)(np.repeat(PICTURES, 8, axis=0).astype(np.float32)[..., np.newaxis] / 255.0)
-    assert norm.get_weights()[2] == pytest.approx(
-        np.mean(convolution, axis=(0, 1, 2)), rel=0.06, abs=1e-3
-    )  # 0.95 ** 60 of the start is left
-    assert norm.momentum == 0.9

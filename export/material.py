@@ -1,0 +1,142 @@
+"""All pictures that the shipped model learns from or is measured on, and what its eyes see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.preprocess import INPUT_SIDE
+from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, some_of_each
+from export.networks.ours import eyes
+from export.splits import Split, patient_folds
+from export.train import Recipe
+from export.views import Views, make_views
+
+TRAINED_ON = ("darkcovid", "ieee8023")
+OTHER = "other"
+"""Label of pictures of other diseases: they are not covid19, and which of the other classes they are is left open."""
+LUNGS_OF = "kermany"
+"""Children: their masks teach what lungs look like; their labels are not used."""
+
+_LUNG_PICTURES = 900
+_LUNG_WEIGHT = 0.1
+"""How often a child's picture is drawn, all children's pictures together against all others."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """samples: those that are split, CLASSES and OTHER. pixels: of them. lungs: where known, else False, likewise. splits: of them.
+
+    views, allowed, masked, weight: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
+    children: those that teach nothing; child_pixels: of them.
+    """
+
+    samples: list[Sample]
+    pixels: Pixels
+    lungs: npt.NDArray[np.bool_]
+    splits: list[Split]
+    eyes: Any
+    views: Views
+    allowed: npt.NDArray[np.float32]
+    masked: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float64]
+    children: list[Sample]
+    child_pixels: Pixels
+
+
+def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, seed: int, split_seed: int = 7) -> Material:
+    """Read everything.
+
+    Args:
+        data: folder of the data sets.
+        folds: of the samples, by patient.
+        weights: of the eyes; None for random ones.
+        recipe: says how many views, and how strongly they are changed.
+        seed: of the views.
+        split_seed: of the folds.
+
+    Raises:
+        DataError: if data sets are missing or unreadable.
+        WeightsError: if the weights are not of the eyes.
+    """
+    seeing = eyes(INPUT_SIDE, weights)
+    labelled = [sample for name in TRAINED_ON for sample in read_dataset(data, name)]
+    others = [sample for name in TRAINED_ON for sample in read_dataset(data, name, (OTHER,))]
+    samples = [*labelled, *others]
+    splits = _with_others(patient_folds(labelled, folds=folds, seed=split_seed), labelled, others)
+    children = read_dataset(data, LUNGS_OF)
+    # At most half of them, so that there are some left that nothing was learned from.
+    teaching = some_of_each([child for child in children if child.lung_mask], min(_LUNG_PICTURES, len(children) // 2), seed)
+    taught = {child.patient for child in teaching}
+    children = [child for child in children if child.patient not in taught]
+    pixels, lungs = load_pixels(samples), _lungs(samples)
+    fold = np.zeros(len(samples), dtype=np.int64)
+    for number, split in enumerate(splits):
+        fold[split.test] = number
+    views = make_views(
+        seeing,
+        np.concatenate([pixels, load_pixels(teaching)]),
+        np.concatenate([lungs, _lungs(teaching)]),
+        np.concatenate([fold, np.full(len(teaching), folds)]),
+        recipe.strength,
+        count=recipe.views,
+        seed=seed,
+    )
+    every = [*samples, *teaching]
+    return Material(
+        samples=samples,
+        pixels=pixels,
+        lungs=lungs,
+        splits=splits,
+        eyes=seeing,
+        views=views,
+        allowed=_allowed(samples, len(teaching)),
+        masked=np.array([sample.lung_mask is not None for sample in every]),
+        weight=np.concatenate([np.ones(len(samples)), np.full(len(teaching), _LUNG_WEIGHT * len(samples) / max(len(teaching), 1))]),
+        children=children,
+        child_pixels=load_pixels(children),
+    )
+
+
+def _with_others(splits: list[Split], labelled: Sequence[Sample], others: Sequence[Sample]) -> list[Split]:
+    """Return the splits with the others, whose indexes follow; one of a patient who has labelled pictures goes where those are."""
+    home = {labelled[int(i)].patient: fold for fold, split in enumerate(splits) for i in split.test}
+    held = {labelled[int(i)].patient for split in splits for i in split.validation}
+    strangers = sorted({sample.patient for sample in others} - set(home))
+    home |= {patient: number % len(splits) for number, patient in enumerate(strangers)}
+    fold = np.array([home[sample.patient] for sample in others], dtype=np.int64)
+    result = []
+    for number, split in enumerate(splits):
+        validated = {labelled[int(i)].patient for i in split.validation} & held
+        index = len(labelled) + np.arange(len(others))
+        tested = fold == number
+        aside = np.array([sample.patient in validated for sample in others], dtype=np.bool_)
+        result.append(
+            Split(
+                train=np.concatenate([split.train, index[~tested & ~aside]]),
+                validation=np.concatenate([split.validation, index[~tested & aside]]),
+                test=np.concatenate([split.test, index[tested]]),
+            )
+        )
+    return result
+
+
+def _lungs(samples: Sequence[Sample]) -> npt.NDArray[np.bool_]:
+    lungs = np.zeros((len(samples), INPUT_SIDE, INPUT_SIDE), dtype=np.bool_)
+    known = [index for index, sample in enumerate(samples) if sample.lung_mask is not None]
+    if known:
+        lungs[known] = load_lungs([samples[index] for index in known])
+    return lungs
+
+
+def _allowed(samples: Sequence[Sample], teaching: int) -> npt.NDArray[np.float32]:
+    rows = [
+        [1.0 if sample.label == name or (sample.label == OTHER and name != "covid19") else 0.0 for name in CLASSES]
+        for sample in samples
+    ]
+    return np.array(rows + [[1.0] * len(CLASSES)] * teaching, dtype=np.float32)

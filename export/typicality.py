@@ -1,0 +1,45 @@
+"""What a network has learned, so that a device can tell a picture of another kind. See `edge.typicality` for what is measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.typicality import Typicality
+
+Traits = npt.NDArray[np.float32]
+"""Shape (n, traits), the third output of the int8 graph."""
+
+_STEPS = 200
+"""How many of the held-out distances a bundle carries; a typicality is exact to half a percent."""
+
+
+def fit_typicality(learned: Traits, kinds: npt.NDArray[np.int64], held_out: Traits, limit: float) -> Typicality:
+    """Measure the usual.
+
+    Args:
+        learned: of the training pictures.
+        kinds: shape (n,), codes of the sources; every source counts alike in the mean and the covariance, however many pictures
+            of it there are.
+        held_out: of pictures of other patients, from the same sources.
+        limit: see `edge.typicality.Typicality`.
+
+    The covariance is shrunk towards a diagonal (Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional
+    covariance matrices"), since there are not many more pictures than traits.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    scale = learned.std(axis=0) + 1e-6
+    codes, sizes = np.unique(kinds, return_counts=True)
+    smallest = int(sizes.min())
+    rng = np.random.default_rng(0)
+    even = np.concatenate([rng.permutation(np.flatnonzero(kinds == code))[: 4 * smallest] for code in codes])
+    values = (learned[even] / scale).astype(np.float64)
+    mean = np.mean([values[kinds[even] == code].mean(axis=0) for code in codes], axis=0)
+    precision = LedoitWolf(assume_centered=True).fit(values - mean).precision_
+    whitening = np.linalg.cholesky(precision).T / scale
+    measure = Typicality((mean * scale).astype(np.float32), whitening.astype(np.float32), (1.0,), limit)
+    distances = np.sort([measure.distance(row) for row in held_out])
+    if len(distances) > _STEPS:
+        distances = np.quantile(distances, (np.arange(_STEPS) + 0.5) / _STEPS)
+    return Typicality(measure.mean, measure.whitening, tuple(round(float(d), 4) for d in distances), limit)

@@ -1,0 +1,200 @@
+"""What the models of a cross-validation say of pictures of patients from whom they have not learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.decode import decode_file
+from export.baseline import linear_scores, shape_only_inputs
+from export.calibrate import probabilities
+from export.dataset import CLASSES, Pixels, Sample, patients
+from export.evaluate import COVID, Figure, confident, patched
+from export.material import Material
+from export.model import Finished, Seen, float_logits, run
+from export.predictions import Picture, Predictions
+from export.splits import Split
+from export.train import Recipe
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Make = Callable[[Material, Split, Recipe, str | None], Finished]
+
+GRAY = 128
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of all n samples, each by the model of its fold.
+
+    logits, floats, black, gray, lungless, linear: shape (n, classes); of the int8 graph, of the float network, of the int8 graph
+    with the middle black, with the middle gray, with the lungs black (where known), of the linear model. chances: probabilities of
+    the logits. answered: whether the device would answer. distance: from what the model has learned, as a share of its limit.
+    temperature, candidate: of the model. heat_in_lungs: share of the heat for the answer that lies in the lungs; 0 where unknown.
+    """
+
+    fold: npt.NDArray[np.int64]
+    logits: Floats
+    floats: Floats
+    black: Floats
+    gray: Floats
+    lungless: Floats
+    linear: Floats
+    chances: Floats
+    answered: Bools
+    distance: Floats
+    temperature: Floats
+    candidate: Floats
+    heat_in_lungs: Floats
+
+
+def of_folds(material: Material, splits: list[Split], models: list[Finished]) -> Found:
+    """Return what each model says of the test part of its fold."""
+    n = len(material.samples)
+    found = _empty(n, len(CLASSES))
+    truth = np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in material.samples])
+    for fold, (split, model) in enumerate(zip(splits, models, strict=True)):
+        test, pixels = split.test, material.pixels[split.test]
+        seen = run(model.graph, pixels)
+        found.fold[test] = fold
+        found.logits[test] = seen.logits
+        found.floats[test] = float_logits(model.network, pixels)
+        found.black[test] = run(model.graph, patched(pixels, 0)).logits
+        found.gray[test] = run(model.graph, patched(pixels, GRAY)).logits
+        found.lungless[test] = run(model.graph, np.where(material.lungs[test], np.uint8(0), pixels)).logits
+        found.chances[test], found.answered[test], found.distance[test] = answers(seen, model)
+        found.temperature[test], found.candidate[test] = model.temperature, model.candidate
+        found.heat_in_lungs[test] = heat_in_lungs(seen, material.lungs[test])
+        rest = np.concatenate([split.train, split.validation])
+        rest = rest[truth[rest] >= 0]
+        found.linear[test] = linear_scores(material.pixels[rest], truth[rest], pixels)
+    return found
+
+
+def _empty(n: int, classes: int) -> Found:
+    return Found(
+        fold=np.zeros(n, np.int64),
+        logits=np.zeros((n, classes)),
+        floats=np.zeros((n, classes)),
+        black=np.zeros((n, classes)),
+        gray=np.zeros((n, classes)),
+        lungless=np.zeros((n, classes)),
+        linear=np.zeros((n, classes)),
+        chances=np.zeros((n, classes)),
+        answered=np.zeros(n, np.bool_),
+        distance=np.zeros(n),
+        temperature=np.zeros(n),
+        candidate=np.zeros(n),
+        heat_in_lungs=np.zeros(n),
+    )
+
+
+def answers(seen: Seen, model: Finished) -> tuple[Floats, Bools, Floats]:
+    """Return probabilities, whether the device answers (see `edge.decide`), and the distance as a share of the limit."""
+    chances = probabilities(seen.logits, model.temperature)
+    measure = model.typicality
+    typical = np.array([measure.of(traits) for traits in seen.traits])
+    limit = float(np.quantile(measure.distances, 1 - measure.limit))
+    distance = np.array([measure.distance(traits) for traits in seen.traits]) / limit
+    single = (chances >= model.candidate).sum(axis=1) == 1
+    return chances, single & (typical >= measure.limit), distance
+
+
+def heat_in_lungs(seen: Seen, lungs: Bools) -> Floats:
+    """Return the share of the positive heat of the likeliest class that lies in the lungs, shape (n,).
+
+    Args:
+        seen: of n pictures.
+        lungs: shape (n, side, side).
+    """
+    best = seen.logits.argmax(axis=1)
+    heat = np.maximum(seen.heat[np.arange(len(best)), :, :, best], 0)
+    side, rows = lungs.shape[1], heat.shape[1]
+    cells = lungs.reshape(-1, rows, side // rows, rows, side // rows).mean(axis=(2, 4))
+    return np.asarray((heat * cells).sum(axis=(1, 2)) / (heat.sum(axis=(1, 2)) + 1e-9), dtype=np.float64)
+
+
+def of_left_out(material: Material, split: Split, recipe: Recipe, make: Make, say: Callable[[str], None]) -> dict[str, Figure]:
+    """Return, for each source, what a model that has never seen it makes of it, and how many of the others' pictures it answers."""
+    result = {}
+    names = sorted({sample.source for sample in material.samples})
+    source = np.array([sample.source for sample in material.samples])
+    for name in names:
+        model = make(material, split, recipe, name)
+        theirs, ours = np.flatnonzero(source == name), split.test[source[split.test] != name]
+        result[name] = confident_wrong(run(model.graph, material.pixels[theirs]), [material.samples[i] for i in theirs], model) | {
+            "seen": answered_share(run(model.graph, material.pixels[ours]), [material.samples[i] for i in ours], model)
+        }
+        say(f"without {name} trained")
+    return result
+
+
+def of_children(material: Material, split: Split, model: Finished) -> dict[str, Figure]:
+    """Return what a finished model makes of children, of whom it has seen no label."""
+    seen = run(model.graph, material.child_pixels)
+    test = [material.samples[i] for i in split.test]
+    return confident_wrong(seen, material.children, model) | {
+        "called_covid19_share": round(float((seen.logits.argmax(axis=1) == COVID).mean()), 4),
+        "seen": answered_share(run(model.graph, material.pixels[split.test]), test, model),
+    }
+
+
+def confident_wrong(seen: Seen, samples: list[Sample], model: Finished) -> Figure:
+    """Return how many of the pictures get an answer, and how many a wrong one, both as shares of all."""
+    chances, answered, _ = answers(seen, model)
+    allowed = np.array([[s.label == name or (s.label not in CLASSES and name != "covid19") for name in CLASSES] for s in samples])
+    wrong = answered & ~allowed[np.arange(len(samples)), chances.argmax(axis=1)]
+    typical = np.array([model.typicality.of(traits) >= model.typicality.limit for traits in seen.traits])
+    return {
+        "confident_wrong": confident(wrong, patients(samples)),
+        "answered": confident(answered, patients(samples)),
+        "familiar": confident(typical, patients(samples)),
+    }
+
+
+def answered_share(seen: Seen, samples: list[Sample], model: Finished) -> Figure:
+    """Return the share of pictures that get an answer."""
+    return confident(answers(seen, model)[1], patients(samples))
+
+
+def shapes_of(samples: list[Sample]) -> tuple[Floats, Pixels]:
+    """Return how far each file's shape is from a square, and network inputs of flat pictures of those shapes."""
+    sizes = [decode_file(sample.file).image.size for sample in samples]
+    return np.array([abs(np.log(height / width)) for width, height in sizes]), shape_only_inputs([(h, w) for w, h in sizes])
+
+
+def as_predictions(found: Found, material: Material) -> list[Predictions]:
+    """Return the folds' predictions, int8 and float, and those with the middle black."""
+    pictures = [
+        Picture(
+            dataset=s.dataset,
+            file=s.file.name,
+            label=s.label,
+            patient=s.patient,
+            source=s.source,
+            age=s.age,
+            sex=s.sex,
+            view=s.view,
+        )
+        for s in material.samples
+    ]
+    common: dict[str, Any] = {
+        "network": "ours",
+        "classes": list(CLASSES),
+        "protocol": f"{int(found.fold.max()) + 1}-fold",
+        "grouped": True,
+        "pictures": pictures,
+        "fold": found.fold.tolist(),
+        "temperature": found.temperature.tolist(),
+        "threshold": found.candidate.tolist(),
+        "typicality": found.distance.round(4).tolist(),
+    }
+    return [
+        Predictions(**common, precision="int8", logits=found.logits.round(5).tolist()),
+        Predictions(**common, precision="float32", logits=found.floats.round(5).tolist()),
+        Predictions(**common, precision="int8", condition="centre_out", logits=found.black.round(5).tolist()),
+    ]

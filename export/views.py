@@ -1,0 +1,94 @@
+"""What the eyes of our network see of training pictures, computed once: they are not trained, so all folds and seeds share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.augment import Floats, Strength, distort, exchange_borders, without_middle
+from export.dataset import Pixels
+from export.networks.ours import STRIDE
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Views:
+    """Several views of n pictures.
+
+    features: shape (views, n, rows, rows, channels), float16; the first view is the picture as it is.
+    lungs: shape (views, n, rows, rows), float16; share of each cell that is lung. Zeros for a picture without a mask.
+    emptied: shape (n, rows, rows, channels), float16; the picture without its middle.
+    """
+
+    features: npt.NDArray[np.float16]
+    lungs: npt.NDArray[np.float16]
+    emptied: npt.NDArray[np.float16]
+
+
+def make_views(
+    eyes: Any,
+    pixels: Pixels,
+    lungs: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+    strength: Strength,
+    *,
+    count: int,
+    seed: int,
+) -> Views:
+    """Return views of pictures.
+
+    Args:
+        eyes: of `export.networks.ours.eyes`.
+        pixels: shape (n, side, side), network inputs.
+        lungs: shape (n, side, side); False throughout where they are not known.
+        groups: shape (n,); borders are exchanged within a group (see `export.augment.exchange_borders`).
+        strength: of the changes.
+        count: of views, at least 1; of the changed ones a third get the border of another picture, half of theirs.
+        seed: of all randomness.
+    """
+    rng = np.random.default_rng(seed)
+    features = [see(eyes, pixels)]
+    shares = [_cells(lungs)]
+    emptied = np.empty_like(features[0])
+    for view in range(1, count):
+        border = 0.5 if view % 3 == 2 else 0.0
+        seen, covered = np.empty_like(features[0]), np.empty_like(shares[0])
+        for part in _shuffled(len(pixels), rng):
+            pictures, masks = distort(pixels[part], lungs[part].astype(np.float32), strength, rng)
+            pictures, masks = exchange_borders(pictures, masks, groups[part], border, rng)
+            seen[part], covered[part] = _look(eyes, pictures), _cells(masks)
+        features.append(seen)
+        shares.append(covered)
+    for part in _shuffled(len(pixels), rng):
+        pictures, _ = distort(pixels[part], lungs[part].astype(np.float32), strength, rng)
+        emptied[part] = _look(eyes, without_middle(pictures, rng))
+    return Views(np.stack(features), np.stack(shares), emptied)
+
+
+def see(eyes: Any, pixels: Pixels) -> npt.NDArray[np.float16]:
+    """Return the features of pictures as they are: shape (n, rows, rows, channels)."""
+    parts = [pixels[first : first + _BATCH].astype(np.float32) / np.float32(255) for first in range(0, len(pixels), _BATCH)]
+    return np.concatenate([_look(eyes, part) for part in parts])
+
+
+def _look(eyes: Any, pictures: Floats) -> npt.NDArray[np.float16]:
+    return np.asarray(eyes(pictures[..., np.newaxis], training=False)["features"], dtype=np.float16)
+
+
+def _cells(masks: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+    n, side = masks.shape[:2]
+    rows = side // STRIDE
+    cells = masks.reshape(n, rows, STRIDE, rows, STRIDE)
+    return np.asarray(cells.mean(axis=(2, 4), dtype=np.float32), dtype=np.float16)
+
+
+def _shuffled(n: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield parts of a random order, so that neighbours in a part are of all kinds."""
+    order = rng.permutation(n)
+    for first in range(0, n, _BATCH):
+        yield order[first : first + _BATCH]
