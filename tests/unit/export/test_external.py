@@ -57,7 +57,7 @@ def test_all_labels_of_a_folder_are_scored_and_strangers_kept(data):
     seen = look(samples, 192)
     bundle = load_bundle()
     found = {one.condition: one for one in score_bundle(bundle, seen, protocol="external")}
-    assert set(found) == {"whole", "centre_out", "border_only", "shape_only"}, "there are no masks"
+    assert set(found) == {"whole", "lungs_out", "centre_out", "border_only", "shape_only"}
     whole = found["whole"]
     assert whole.logits[3] == pytest.approx(bundle.classifier.run(seen.pixels[3]).logits.tolist())
     assert (whole.truth() == -1).sum() == sum(sample.label == "other" for sample in samples)
