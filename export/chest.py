@@ -97,7 +97,7 @@ def make_model(material: Material, split: Split, recipe: Recipe, without: str | 
     part = Split(*(indexes[kept[indexes]] for indexes in (split.train, split.validation, split.test)))
     chosen = np.concatenate([part.train, np.arange(len(material.samples), len(material.allowed))])
     lesson = Lesson(material.views, material.allowed, material.masked, chosen, material.weight)
-    return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe)
+    return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe, material.representative)
 
 
 def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]:

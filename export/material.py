@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.preprocess import INPUT_SIDE
+from export.compress.rounding import rounded
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, some_of_each
 from export.networks.ours import eyes
 from export.splits import Split, patient_folds
 from export.train import Recipe
-from export.views import Views, make_views
+from export.views import Int8Eyes, Views, make_views
 
 TRAINED_ON = ("darkcovid", "ieee8023")
 OTHER = "other"
@@ -24,6 +25,7 @@ LUNGS_OF = "kermany"
 """Children: their masks teach what lungs look like; their labels are not used."""
 
 _LUNG_PICTURES = 900
+_REPRESENTATIVE = 100
 _LUNG_WEIGHT = 0.1
 """How often a child's picture is drawn, all children's pictures together against all others."""
 
@@ -33,7 +35,8 @@ class Material:
     """samples: those that are split, CLASSES and OTHER. pixels: of them. lungs: where known, else False, likewise. splits: of them.
 
     views, allowed, masked, weight: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
-    children: those that teach nothing; child_pixels: of them.
+    children: those that teach nothing; child_pixels: of them. representative: pictures on which all int8 ranges are measured:
+    children, who are in no test part; the same for the eyes alone as for whole networks, so that the eyes come out alike.
     """
 
     samples: list[Sample]
@@ -47,6 +50,7 @@ class Material:
     weight: npt.NDArray[np.float64]
     children: list[Sample]
     child_pixels: Pixels
+    representative: Pixels
 
 
 def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, seed: int, split_seed: int = 7) -> Material:
@@ -74,13 +78,15 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
     teaching = some_of_each([child for child in children if child.lung_mask], min(_LUNG_PICTURES, len(children) // 2), seed)
     taught = {child.patient for child in teaching}
     children = [child for child in children if child.patient not in taught]
-    pixels, lungs = load_pixels(samples), _lungs(samples)
+    pixels, lungs, taught_pixels = load_pixels(samples), _lungs(samples), load_pixels(teaching)
     fold = np.zeros(len(samples), dtype=np.int64)
     for number, split in enumerate(splits):
         fold[split.test] = number
+    representative = taught_pixels[:_REPRESENTATIVE]
+    seeing = rounded(seeing, representative[..., np.newaxis])
     views = make_views(
-        seeing,
-        np.concatenate([pixels, load_pixels(teaching)]),
+        Int8Eyes(seeing, representative),
+        np.concatenate([pixels, taught_pixels]),
         np.concatenate([lungs, _lungs(teaching)]),
         np.concatenate([fold, np.full(len(teaching), folds)]),
         recipe.strength,
@@ -100,6 +106,7 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         weight=np.concatenate([np.ones(len(samples)), np.full(len(teaching), _LUNG_WEIGHT * len(samples) / max(len(teaching), 1))]),
         children=children,
         child_pixels=load_pixels(children),
+        representative=representative,
     )
 
 

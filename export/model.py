@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,11 @@ from export.splits import Split
 from export.train import Lesson, Recipe, train
 from export.typicality import fit_typicality
 
-MISCOVERAGE = 0.1
+MISCOVERAGE = 0.15
 """Of the split-conformal sets."""
 UNFAMILIAR = 0.15
 """Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
 SENSITIVITIES = (0.90, 0.95)
-
-_REPRESENTATIVE = 200
-"""Training pictures on which the ranges inside the network are measured."""
 
 Floats = npt.NDArray[np.float64]
 Indexes = npt.NDArray[np.int64]
@@ -56,8 +53,13 @@ class Seen:
     traits: npt.NDArray[np.float32]
 
 
-def finish(eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, split: Split, recipe: Recipe) -> Finished:
-    """Make a model of the training part, calibrated on the validation part; the test part is not touched.
+def finish(
+    eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, split: Split, recipe: Recipe, representative: Pixels
+) -> Finished:
+    """Make a model of the training and the validation part, calibrated on the validation part; the test part is not touched.
+
+    Calibration needs pictures that the model has not learned from, and there are too few to give any away: a first model, of the
+    training part alone, is calibrated; the one that is kept learns from both parts and takes over the calibration.
 
     Args:
         eyes: of `export.networks.ours.eyes`, for INPUT_SIDE.
@@ -66,14 +68,17 @@ def finish(eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, spl
         lesson: `chosen` may hold samples besides the training part that teach nothing of classes.
         split: of the samples.
         recipe: of the training.
+        representative: pictures on which the ranges inside the network are measured, shape (n, INPUT_SIDE, INPUT_SIDE).
     """
-    network = assemble(eyes, train(lesson, recipe))
-    graph = quantize(network, pixels[representative(samples, split.train, _REPRESENTATIVE, recipe.seed)])
+    first = quantize(assemble(eyes, train(lesson, recipe)), representative)
     validation = np.array([i for i in split.validation if samples[i].label in CLASSES])
     truth = np.array([CLASSES.index(samples[i].label) for i in validation], dtype=np.int64)
-    held_out = run(graph, pixels[validation])
+    held_out = run(first, pixels[validation])
     temperature = fit_temperature(held_out.logits, truth)
     chances = probabilities(held_out.logits, temperature)
+    both = np.concatenate([lesson.chosen, split.validation])
+    network = assemble(eyes, train(replace(lesson, chosen=both), recipe))
+    graph = quantize(network, representative)
     sources = np.unique([samples[i].source for i in split.train], return_inverse=True)[1]
     return Finished(
         graph=graph,
@@ -86,21 +91,6 @@ def finish(eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, spl
         },
         typicality=fit_typicality(run(graph, pixels[split.train]).traits, sources, held_out.traits, UNFAMILIAR),
     )
-
-
-def representative(samples: list[Sample], indexes: Indexes, count: int, seed: int) -> Indexes:
-    """Return at most `count` of the indexes, one picture a patient, of every label and source in turn."""
-    rng = np.random.default_rng(seed)
-    groups: dict[tuple[str, str], list[int]] = {}
-    known: set[str] = set()
-    for index in rng.permutation(indexes):
-        sample = samples[int(index)]
-        if sample.patient not in known:
-            known.add(sample.patient)
-            groups.setdefault((sample.label, sample.source), []).append(int(index))
-    rows = [group for _, group in sorted(groups.items())]
-    turns = [group[turn] for turn in range(max(map(len, rows))) for group in rows if turn < len(group)]
-    return np.array(turns[:count], dtype=np.int64)
 
 
 def run(graph: bytes, pixels: Pixels) -> Seen:

@@ -16,6 +16,9 @@ from export.views import Views
 _SCALE = 12.0
 """Of the logits while training: the means of maps differ little between pictures, and weights would take many steps to grow."""
 
+_FINEST = 0.3
+"""Features that vary less are not stretched further: one int8 step of theirs would weigh too much."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,7 +32,7 @@ class Recipe:
 
     strength: Strength = field(default_factory=Strength)
     views: int = 4
-    epochs: int = 14
+    epochs: int = 10
     batch: int = 128
     emptied: int = 32
     rate: float = 1e-2
@@ -63,7 +66,7 @@ def train(lesson: Lesson, recipe: Recipe) -> Any:
     views, chosen = lesson.views, lesson.chosen
     classes, rows = lesson.allowed.shape[1], views.features.shape[2]
     plain = views.features[0, chosen].astype(np.float32)
-    mean, deviation = plain.mean(axis=(0, 1, 2)), plain.std(axis=(0, 1, 2)) + np.float32(0.05)
+    mean, deviation = plain.mean(axis=(0, 1, 2)), np.maximum(plain.std(axis=(0, 1, 2)), np.float32(_FINEST))
     model = reader(classes, rows)
     steps = max(len(chosen) * len(views.features) // recipe.batch, 1) * recipe.epochs
     optimizer = keras.optimizers.Adam(_schedule(recipe.rate, steps, recipe.epochs))

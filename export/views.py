@@ -1,4 +1,7 @@
-"""What the eyes of our network see of training pictures, computed once: they are not trained, so all folds and seeds share it."""
+"""What the eyes of our network see of training pictures, computed once: they are not trained, so all folds and seeds share it.
+
+It is what the int8 eyes see: the reader learns to live with their rounding instead of meeting it for the first time on a device.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge.classify import new_interpreter
 from export.augment import Floats, Strength, distort, exchange_borders, without_middle
 from export.dataset import Pixels
 from export.networks.ours import STRIDE
+from export.quantize import quantize
 
 _BATCH = 64
 
@@ -30,8 +35,30 @@ class Views:
     emptied: npt.NDArray[np.float16]
 
 
+class Int8Eyes:
+    """The int8 graph of the eyes alone. Calling it takes pictures, (n, side, side), 0..1, to features (n, rows, rows, channels)."""
+
+    def __init__(self, eyes: Any, representative: Pixels) -> None:
+        """Quantize `eyes` (of `export.networks.ours.eyes`); the ranges are measured on `representative` (n, side, side), uint8."""
+        self._interpreter = new_interpreter(quantize(eyes, representative), 1)
+        self._interpreter.allocate_tensors()
+        self._given = self._interpreter.get_input_details()[0]
+        (self._gives,) = (output for output in self._interpreter.get_output_details() if len(output["shape"]) == 4)
+
+    def __call__(self, pictures: Floats) -> npt.NDArray[np.float16]:
+        """Return the features, whole steps of their scale."""
+        scale, zero = self._gives["quantization"]
+        seen = np.empty((len(pictures), *self._gives["shape"][1:]), np.float16)
+        for index, picture in enumerate(pictures):
+            steps = (np.rint(picture * 255) - 128).astype(np.int8)
+            self._interpreter.set_tensor(self._given["index"], steps[np.newaxis, :, :, np.newaxis])
+            self._interpreter.invoke()
+            seen[index] = (self._interpreter.get_tensor(self._gives["index"])[0].astype(np.float32) - zero) * scale
+        return seen
+
+
 def make_views(
-    eyes: Any,
+    look: Int8Eyes,
     pixels: Pixels,
     lungs: npt.NDArray[np.bool_],
     groups: npt.NDArray[np.int64],
@@ -43,7 +70,7 @@ def make_views(
     """Return views of pictures.
 
     Args:
-        eyes: of `export.networks.ours.eyes`.
+        look: the eyes.
         pixels: shape (n, side, side), network inputs.
         lungs: shape (n, side, side); False throughout where they are not known.
         groups: shape (n,); borders are exchanged within a group (see `export.augment.exchange_borders`).
@@ -52,7 +79,7 @@ def make_views(
         seed: of all randomness.
     """
     rng = np.random.default_rng(seed)
-    features = [see(eyes, pixels)]
+    features = [look((pixels / np.float32(255)).astype(np.float32))]
     shares = [_cells(lungs)]
     emptied = np.empty_like(features[0])
     for view in range(1, count):
@@ -61,23 +88,13 @@ def make_views(
         for part in _shuffled(len(pixels), rng):
             pictures, masks = distort(pixels[part], lungs[part].astype(np.float32), strength, rng)
             pictures, masks = exchange_borders(pictures, masks, groups[part], border, rng)
-            seen[part], covered[part] = _look(eyes, pictures), _cells(masks)
+            seen[part], covered[part] = look(pictures), _cells(masks)
         features.append(seen)
         shares.append(covered)
     for part in _shuffled(len(pixels), rng):
         pictures, _ = distort(pixels[part], lungs[part].astype(np.float32), strength, rng)
-        emptied[part] = _look(eyes, without_middle(pictures, rng))
+        emptied[part] = look(without_middle(pictures, rng))
     return Views(np.stack(features), np.stack(shares), emptied)
-
-
-def see(eyes: Any, pixels: Pixels) -> npt.NDArray[np.float16]:
-    """Return the features of pictures as they are: shape (n, rows, rows, channels)."""
-    parts = [pixels[first : first + _BATCH].astype(np.float32) / np.float32(255) for first in range(0, len(pixels), _BATCH)]
-    return np.concatenate([_look(eyes, part) for part in parts])
-
-
-def _look(eyes: Any, pictures: Floats) -> npt.NDArray[np.float16]:
-    return np.asarray(eyes(pictures[..., np.newaxis], training=False)["features"], dtype=np.float16)
 
 
 def _cells(masks: npt.NDArray[Any]) -> npt.NDArray[np.float16]:

@@ -56,20 +56,27 @@ def build(classes: int, side: int, weights: Path | None = None) -> Any:
 
 
 def assemble(seeing: Any, reading: Any) -> Any:
-    """Return the network of these `eyes` and this `reader`; see `build`."""
-    read = reading(seeing.output["features"])
+    """Return the network of these `eyes` and this `reader`, see `build`; its layers all in one, none inside another."""
+    trained = reading.get_layer("signs").get_weights(), reading.get_layer("lungs").get_weights()
+    read = _read(seeing.output["features"], trained[0][1].shape[0])
     outputs = {"scores": read["scores"], "heat": read["heat"], "traits": seeing.output["traits"]}
-    return keras.Model(seeing.input, outputs, name="cxr")
+    made = keras.Model(seeing.input, outputs, name="cxr")
+    made.get_layer("signs").set_weights(trained[0])
+    made.get_layer("lungs").set_weights(trained[1])
+    return made
 
 
 def reader(classes: int, rows: int) -> Any:
     """Return the part that is trained: features (n, rows, rows, FEATURES) to `scores`, `heat` and `lungs` (logits, one channel)."""
     features = keras.Input((rows, rows, FEATURES), name="features")
+    return keras.Model(features, _read(features, classes), name="reader")
+
+
+def _read(features: Any, classes: int) -> dict[str, Any]:
     lungs = layers.Conv2D(1, 1, name="lungs")(features)
     signs = layers.Conv2D(classes, 1, name="signs")(features)
     heat = layers.Multiply(name="heat")([signs, layers.Activation("sigmoid", name="gate")(lungs)])
-    scores = layers.GlobalAveragePooling2D(name="scores")(heat)
-    return keras.Model(features, {"scores": scores, "heat": heat, "lungs": lungs}, name="reader")
+    return {"scores": layers.GlobalAveragePooling2D(name="scores")(heat), "heat": heat, "lungs": lungs}
 
 
 def eyes(side: int, weights: Path | None = None) -> Any:

@@ -16,7 +16,6 @@ from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import headline, model_card, reference_page
 from export.chest import make_chest
 from export.material import OTHER, read_material
-from export.model import representative
 from export.networks.ours import FEATURES
 from export.phantom import phantom
 from export.train import Lesson, Recipe, train
@@ -140,16 +139,6 @@ def test_a_reader_learns_what_there_is_to_learn_and_looks_for_it_in_the_lungs():
     assert speaking[:, 1:3].sum() > 0.8 * speaking.sum()
     nothing = np.asarray(model(emptied.astype(np.float32))["scores"])
     assert np.ptp(nothing, axis=1).mean() < 0.3 * np.ptp(out["scores"], axis=1).mean()
-
-
-def test_representative_pictures_are_of_different_patients_and_all_kinds(material):
-    split = material.splits[0]
-    chosen = representative(material.samples, split.train, 6, seed=1)
-    assert set(chosen) <= set(split.train)
-    people = [material.samples[i].patient for i in chosen]
-    assert len(set(people)) == len(people)
-    kinds = {(material.samples[i].label, material.samples[i].source) for i in split.train}
-    assert len({(material.samples[i].label, material.samples[i].source) for i in chosen}) == min(len(kinds), 6)
 
 
 def test_pages_of_the_shipped_bundle_are_current():

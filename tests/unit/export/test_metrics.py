@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.baseline import linear_scores, shape_only_inputs
-from export.calibrate import fit_biases, fit_temperature, fit_threshold, probabilities
-from export.evaluate import abstention, accuracy_difference, agreement, black_centre, calibration_error, fold_rows, two_classes
+from export.calibrate import fit_candidate, fit_temperature, fit_threshold, probabilities, sensitivity_threshold
+from export.evaluate import (
+    abstention,
+    accuracy_difference,
+    agreement,
+    calibration_error,
+    coverage,
+    covid_against_rest,
+    fold_rows,
+    patched,
+)
 from export.metrics import accuracy, accuracy_interval, auc, confusion, interval, macro_recall
 
 TRUTH = np.array([0, 0, 0, 1, 1, 2])
@@ -77,17 +86,52 @@ def test_threshold_answers_the_asked_share():
 
 
 def test_abstention_by_hand():
-    logits = np.array([[5.0, 0, 0], [0, 5, 0], [0.1, 0, 0], [0, 0.1, 0]])
-    found = abstention(logits, np.array([0, 1, 1, 1]), np.array(list("abcd")), np.ones(4), np.full(4, 0.9))
+    chances = np.array([[0.9, 0.1, 0], [0, 1, 0], [0.4, 0.3, 0.3], [0, 0.5, 0.5]])
+    answered = np.array([True, True, False, False])
+    found = abstention(chances, np.array([0, 1, 1, 1]), np.array(list("abcd")), answered)
     assert found["declined_share"] == 0.5
     assert found["accuracy"]["answered"]["value"] == 1.0
     assert found["accuracy"]["declined"]["value"] == 0.5
+    # Bins 9, 9, 4 and 5: |0.9 + 1 - 2| + |0.4 - 0| + |0.5 - 1|, over four pictures.
+    assert found["expected_calibration_error"]["value"] == pytest.approx(0.25)
 
 
-def test_two_classes_leaves_others_out():
+def test_weighted_calibration_error_equals_that_of_repeated_pictures():
+    rng = np.random.default_rng(0)
+    chances, truth, times = rng.dirichlet(np.ones(3), 40), rng.integers(0, 3, 40), rng.integers(0, 4, 40)
+    again = np.repeat(np.arange(40), times)
+    weighted = calibration_error(chances, truth, weights=times.astype(float))
+    assert weighted == pytest.approx(calibration_error(chances[again], truth[again]))
+
+
+def test_conformal_sets_cover_what_they_promise():
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(200):
+        # The network is overconfident, which the sets do not mind.
+        chances = rng.dirichlet(np.full(3, 0.3), 160)
+        truth = np.array([rng.choice(3, p=0.5 * row + 0.5 / 3) for row in chances])
+        candidate = fit_candidate(chances[:80], truth[:80], 0.2)
+        inside = coverage(chances[80:], truth[80:], np.arange(80).astype(str), np.full(80, candidate))
+        shares.append(inside["share"]["value"])
+    assert np.mean(shares) == pytest.approx(0.8, abs=0.02)
+    assert fit_candidate(chances[:3], truth[:3], 0.2) == 0.0  # too few pictures to promise anything but all classes
+
+
+def test_sensitivity_threshold_by_hand():
+    chances = np.zeros((6, 2))
+    chances[:, 1] = [0.9, 0.8, 0.6, 0.4, 0.7, 0.1]
+    truth = np.array([1, 1, 1, 1, 0, 0])
+    assert sensitivity_threshold(chances, truth, 1, 1.0) == 0.4
+    assert sensitivity_threshold(chances, truth, 1, 0.75) == 0.6
+    assert sensitivity_threshold(chances, truth, 1, 0.76) == 0.4
+    assert sensitivity_threshold(chances, np.zeros(6, np.int64), 1, 0.9) == 0.0
+
+
+def test_covid_against_rest_counts_other_diseases_among_the_rest():
     logits = np.array([[9.0, 0, 1], [0, 0, 1], [0, 1, 0]])
-    found = two_classes(logits, np.array([0, 2, 1]), np.array(list("abc")), 2, 1)
-    assert (found["auc"]["value"], found["auc"]["pictures"], found["covid19"], found["pneumonia"]) == (1.0, 2, 1, 1)
+    found = covid_against_rest(logits, np.array([-1, 2, 1]), np.array(list("abc")))
+    assert (found["auc"]["value"], found["auc"]["pictures"], found["covid19"], found["rest"]) == (1.0, 3, 1, 2)
 
 
 def test_difference_agreement_and_rows_by_hand():
@@ -102,21 +146,12 @@ def test_difference_agreement_and_rows_by_hand():
     ]
 
 
-def test_black_centre_is_61_percent_of_the_area_and_leaves_the_rest():
+def test_the_patch_is_61_percent_of_the_area_and_leaves_the_rest():
     white = np.full((1, 192, 192), 255, np.uint8)
-    black = black_centre(white)
+    black = patched(white, 0)
     assert np.mean(black == 0) == pytest.approx(0.61, abs=0.005)
     assert black[0, 0, 0] == black[0, -1, -1] == 255
     assert white.min() == 255
-
-
-def test_biases_undo_a_lean_to_one_class():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 3000)
-    fair = rng.normal(0, 1, (3000, 3)) + 2.0 * np.eye(3)[truth]
-    found = fit_biases(fair - np.array([0.0, 1.5, -0.5]), truth)
-    assert found.sum() == pytest.approx(0, abs=1e-9)
-    assert found - found[0] == pytest.approx([0.0, 1.5, -0.5], abs=0.15)
 
 
 def test_the_shape_of_a_file_does_not_reach_the_network_input():
