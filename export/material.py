@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from edge.preprocess import INPUT_SIDE
 from export.compress.rounding import rounded
-from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, some_of_each
+from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, require_classes, some_of_each
 from export.networks.ours import eyes
-from export.splits import Split, patient_folds
+from export.splits import Split, patient_folds, require_patients
 from export.train import Recipe
 from export.views import Int8Eyes, Views, make_views
 
@@ -65,11 +65,12 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         split_seed: of the folds.
 
     Raises:
-        DataError: if data sets are missing or unreadable.
+        DataError: if data sets are missing or unreadable, or a class has too few patients.
         WeightsError: if the weights are not of the eyes.
     """
-    seeing = eyes(INPUT_SIDE, weights)
     labelled = [sample for name in TRAINED_ON for sample in read_dataset(data, name)]
+    require_classes(labelled, CLASSES)
+    require_patients(labelled, folds)
     others = [sample for name in TRAINED_ON for sample in read_dataset(data, name, (OTHER,))]
     samples = [*labelled, *others]
     splits = _with_others(patient_folds(labelled, folds=folds, seed=split_seed), labelled, others)
@@ -83,7 +84,7 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
     for number, split in enumerate(splits):
         fold[split.test] = number
     representative = taught_pixels[:_REPRESENTATIVE]
-    seeing = rounded(seeing, representative[..., np.newaxis])
+    seeing = rounded(eyes(INPUT_SIDE, weights), representative[..., np.newaxis])
     views = make_views(
         Int8Eyes(seeing, representative),
         np.concatenate([pixels, taught_pixels]),

@@ -36,6 +36,8 @@ TRAITS_BLOCK = 6
 
 _ALPHA = 0.35
 _SIX = 6.0
+_MOMENTUM = 0.9
+"""Of the running means of batch normalization, where there are any."""
 
 
 def build(classes: int, side: int, weights: Path | None = None) -> Any:
@@ -80,28 +82,32 @@ def _read(features: Any, classes: int) -> dict[str, Any]:
 
 
 def eyes(side: int, weights: Path | None = None) -> Any:
-    """Return the part that is borrowed: pictures to `features`, (n, side / 16, side / 16, FEATURES), 0..6, and `traits`."""
+    """Return the part that is borrowed: pictures to `features`, (n, side / 16, side / 16, FEATURES), 0..6, and `traits`.
+
+    With weights it is not to be trained further; with random ones, for want of others, it is.
+    """
     borrowed = _borrowed(weights)
+    convolve = _own if weights is None else _folded
     flow = picture = keras.Input((side, side, 1), name="picture")
-    flow = layers.ReLU(_SIX, name="Conv1_relu")(_folded(borrowed, flow, "Conv1", "bn_Conv1"))
+    flow = layers.ReLU(_SIX, name="Conv1_relu")(convolve(borrowed, flow, "Conv1", "bn_Conv1"))
     traits = None
     for block in range(LAST_BLOCK + 1):
         name = f"block_{block}" if block else "expanded_conv"
         before = flow
         if block:
-            flow = layers.ReLU(_SIX, name=f"{name}_expand_relu")(_folded(borrowed, flow, f"{name}_expand", f"{name}_expand_BN"))
+            flow = layers.ReLU(_SIX, name=f"{name}_expand_relu")(convolve(borrowed, flow, f"{name}_expand", f"{name}_expand_BN"))
         if block == TRAITS_BLOCK:
             traits = layers.GlobalAveragePooling2D(name="traits")(flow)
         if block == LAST_BLOCK:
             break
         flow = layers.ReLU(_SIX, name=f"{name}_depthwise_relu")(
-            _folded(borrowed, flow, f"{name}_depthwise", f"{name}_depthwise_BN")
+            convolve(borrowed, flow, f"{name}_depthwise", f"{name}_depthwise_BN")
         )
-        flow = _folded(borrowed, flow, f"{name}_project", f"{name}_project_BN")
+        flow = convolve(borrowed, flow, f"{name}_project", f"{name}_project_BN")
         if f"{name}_add" in {layer.name for layer in borrowed.layers}:
             flow = layers.Add(name=f"{name}_add")([before, flow])
     made = keras.Model(picture, {"features": flow, "traits": traits}, name="eyes")
-    made.trainable = False
+    made.trainable = weights is None
     return made
 
 
@@ -140,6 +146,16 @@ def _folded(borrowed: Any, flow: Any, name: str, norm: str) -> Any:
     result = made(flow)
     made.set_weights([kernel, bias])
     return result
+
+
+def _own(borrowed: Any, flow: Any, name: str, norm: str) -> Any:
+    """Apply a convolution like one of `borrowed` and a normalization of its own: random weights could not be trained without."""
+    source = borrowed.get_layer(name)
+    if isinstance(source, layers.DepthwiseConv2D):
+        made = layers.DepthwiseConv2D(source.kernel_size, strides=source.strides, padding="same", use_bias=False, name=name)
+    else:
+        made = layers.Conv2D(source.filters, source.kernel_size, strides=source.strides, padding="same", use_bias=False, name=name)
+    return layers.BatchNormalization(momentum=_MOMENTUM, name=norm)(made(flow))
 
 
 def centre(model: Any) -> None:

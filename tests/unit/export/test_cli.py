@@ -35,7 +35,7 @@ def test_a_class_of_too_few_patients_ends_before_any_training(data, tmp_path, mo
         head, *rows = manifest.read_text().splitlines()
         kept = [row for row in rows if ",covid19," not in row] + [row for row in rows if ",covid19," in row][:1]
         manifest.write_text("\n".join([head, *kept]) + "\n")
-    monkeypatch.setattr("export.chest.train", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("export.material.eyes", lambda *_: pytest.fail("work began"))
     sentence = said("chest", "--data", tmp_path / "data", "--out", tmp_path / "out")
     assert "The class covid19 has pictures of 2 patients" in sentence
 

@@ -21,7 +21,7 @@ from export.compress.timing import interleaved, peak_memory
 from export.dataset import Sample
 from export.errors import ConversionError
 from export.legacy_keras import keras
-from export.networks.ours import Plan, build
+from tests.unit.export.small_network import build
 
 SIDE = 32
 layers = keras.layers
@@ -51,7 +51,7 @@ def unsettled(model):
 
 
 def residual():
-    return unsettled(build(3, SIDE, Plan(stem=(8,), blocks=((16, 2),), dropout=0.1)))
+    return unsettled(build(3, SIDE))
 
 
 def chain():

@@ -24,9 +24,9 @@ from export.dataset import CLASSES, Sample
 from export.errors import DataError, WeightsError
 from export.legacy_keras import keras
 from export.networks.catalog import find
-from export.networks.ours import Plan, build
 from export.protocols import training_only
 from export.recipe import Recipe
+from tests.unit.export.small_network import build
 
 SIDE = 32
 
@@ -38,7 +38,7 @@ def fresh_session():
 
 
 def small():
-    return build(3, SIDE, Plan(stem=(8,), blocks=((16, 2),), dropout=0.1))
+    return build(3, SIDE)
 
 
 def pictures(count=12):

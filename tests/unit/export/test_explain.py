@@ -7,7 +7,7 @@ import pytest
 
 from export.explain import class_activation_map, grad_cam, gradient_saliency, heat_in_lungs
 from export.legacy_keras import keras
-from export.networks.ours import Plan, build
+from tests.unit.export.small_network import build
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_gradient_is_where_the_logit_comes_from(quarter):
 
 
 def test_the_saliency_of_our_network_knows_its_two_outputs():
-    model = build(3, 32, Plan(stem=(16, 16), blocks=((16, 2),)))
+    model = build(3, 32, stem=(16, 16))
     found = gradient_saliency(model, np.random.default_rng(0).random((18, 32, 32, 1)).astype(np.float32), np.zeros(18, np.int64))
     assert found.shape == (18, 32, 32)
     assert found.max() > 0

@@ -14,8 +14,8 @@ import pytest
 from export.compress.formats import convert
 from export.errors import ConversionError
 from export.legacy_keras import keras
-from export.networks.ours import Plan, build
 from export.onnx import INPUT_NAME, OPSET, PRODUCER, agreement, run_onnx, to_onnx
+from tests.unit.export.small_network import build
 
 ROOT = Path(__file__).parents[3]
 DIGESTS = """
@@ -35,7 +35,7 @@ for kind in sys.argv[1:]:
 def small():
     keras.backend.clear_session()
     keras.utils.set_random_seed(4)
-    return build(3, 32, Plan(stem=(8,), blocks=((16, 2),), dropout=0.1))
+    return build(3, 32)
 
 
 def pictures(count=6):
@@ -98,7 +98,7 @@ def test_a_network_with_one_output_calls_it_scores():
 
 def test_a_network_of_any_size_is_refused_with_a_sentence():
     with pytest.raises(ConversionError, match="one input of a fixed size"):
-        to_onnx(build(3, None, Plan(stem=(8,), blocks=((16, 2),))))
+        to_onnx(build(3, None))
 
 
 def digests(seed, *kinds):
