@@ -36,7 +36,8 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     network: name in the catalogue. protocol: such as "5-fold". grouped: whether a patient's pictures were kept on one side.
     fold: number of the model that gave the logits. logits: before temperature. temperature, threshold: of that model, from its
     validation patients. typicality: how far the picture is from what that model has learned, as a share of its limit: above 1 it
-    abstains; empty where the network has no such measure.
+    abstains; empty where the network has no such measure. answered: whether the device would answer, where more than the threshold
+    and the typicality decides; else empty.
     """
 
     network: str
@@ -51,6 +52,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     temperature: list[float]
     threshold: list[float]
     typicality: list[float] = []
+    answered: list[bool] = []
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths.
@@ -58,7 +60,14 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: if they are.
         """
-        columns = (self.fold, self.logits, self.temperature, self.threshold, self.typicality or self.fold)
+        columns = (
+            self.fold,
+            self.logits,
+            self.temperature,
+            self.threshold,
+            self.typicality or self.fold,
+            self.answered or self.fold,
+        )
         if any(len(column) != len(self.pictures) for column in columns) or any(len(r) != len(self.classes) for r in self.logits):
             raise ValueError("the columns of predictions differ in length")
 

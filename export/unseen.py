@@ -194,7 +194,7 @@ def as_predictions(found: Found, material: Material) -> list[Predictions]:
         "typicality": found.distance.round(4).tolist(),
     }
     return [
-        Predictions(**common, precision="int8", logits=found.logits.round(5).tolist()),
+        Predictions(**common, precision="int8", logits=found.logits.round(5).tolist(), answered=found.answered.tolist()),
         Predictions(**common, precision="float32", logits=found.floats.round(5).tolist()),
         Predictions(**common, precision="int8", condition="centre_out", logits=found.black.round(5).tolist()),
     ]

@@ -20,8 +20,8 @@ REASONS: dict[str, str] = {
     "decoder_timeout": "Reading the picture took too long and was stopped. Export it again in another format.",
     "decoder_memory": "Reading the picture needed more memory than this device allows. Export it smaller.",
     "decoder_crashed": "The decoder stopped on this picture; only this picture is affected. Export it in another format.",
-    "unfamiliar": "This kind of image is new to the network: it has learned from others. Have a radiologist look.",
-    "undecided": "Two answers are about equally likely. Have a radiologist look.",
+    "unfamiliar": "This kind of image is new to the network, which has learned from others.",
+    "undecided": "More than one answer is possible.",
     "uid_reused": "Another picture has come with the same DICOM number. Check which patient each belongs to.",
     "internal_error": "The device could not process this picture. It is kept aside; tell the people who run the device.",
 }

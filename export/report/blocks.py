@@ -132,6 +132,8 @@ def _block(parts: Sequence[Predictions]) -> Block:
         logits=logits,
         chances=chances,
         answer=np.asarray(logits.argmax(axis=1), dtype=np.int64),
-        answered=(chances.max(axis=1) >= threshold) & (typicality <= 1),
+        answered=np.concatenate([np.array(part.answered, dtype=np.bool_) for part in parts])
+        if all(part.answered for part in parts)
+        else (chances.max(axis=1) >= threshold) & (typicality <= 1),
         patients=np.concatenate([part.patients() for part in parts]),
     )

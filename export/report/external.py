@@ -112,6 +112,7 @@ def score_bundle(bundle: Bundle, seen: Seen, *, protocol: str, fold: int = 0, ne
                 logits=bundle_logits(bundle, pixels).tolist(),
                 temperature=[manifest.temperature] * len(samples),
                 threshold=[manifest.threshold] * len(samples),
+                answered=[not bundle.decide(picture).abstained for picture in pixels],
             )
         )
     return result

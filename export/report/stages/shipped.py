@@ -63,7 +63,7 @@ def other_findings(bench: Bench, gathered: Gathered) -> None:
 
 
 def children(bench: Bench, gathered: Gathered) -> None:
-    """Score children of a hospital whose other children it was pretrained on: outside what it is meant for."""
+    """Score children: from some it knows what lungs look like, from none what a disease does; it is not meant for them."""
     if not (bench.data / CHILDREN).is_dir():
         gathered.notes.append(f"The set {CHILDREN} was not there; what the network does with children was not measured.")
         return
@@ -125,7 +125,7 @@ def pick(predictions: Predictions, each: int = _EACH) -> list[int]:
     """Return the places of `each` right, wrong and abstained pictures, drawn by chance, so that nobody chose them."""
     logits, truth = predictions.scores(), predictions.truth()
     chances = np.stack([softmax(row / t) for row, t in zip(logits, predictions.temperature, strict=True)])
-    answered = chances.max(axis=1) >= np.array(predictions.threshold)
+    answered = np.array(predictions.answered or chances.max(axis=1) >= np.array(predictions.threshold), dtype=np.bool_)
     right = logits.argmax(axis=1) == truth
     rng = np.random.default_rng(_SAMPLE_SEED)
     parts = (answered & right, answered & ~right, ~answered)
@@ -140,7 +140,7 @@ def _sample(bundle: Bundle, sample: Sample, pixels: Pixels, scores: Scores, heat
         dataset=sample.dataset,
         label=sample.label,
         answer=manifest.classes[int(chances.argmax())],
-        abstained=bool(chances.max() < manifest.threshold),
+        abstained=bundle.decide(pixels).abstained,
         probabilities={name: round(float(chance), 4) for name, chance in zip(manifest.classes, chances, strict=True)},
         heat=[HeatMap(network=network, method=CAM, values=heat.round(4).tolist())] if scores.heat.size else [],
     )
