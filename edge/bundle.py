@@ -67,7 +67,10 @@ def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
                 f"The model in {folder} gives {list(steps)} for {golden.file} instead of {golden.scores}: "
                 "this machine's TFLite runtime computes differently. Do not use it; report the runtime's version."
             )
-    return Bundle(manifest, classifier, _typicality(folder, manifest))
+    typicality = _typicality(folder, manifest)
+    if typicality is not None and typicality.mean.size != classifier.traits:
+        raise BundleError(f"The model in {folder} does not fit its file of what it has learned. {REPAIR}")
+    return Bundle(manifest, classifier, typicality)
 
 
 def _typicality(folder: Path, manifest: Manifest) -> Typicality | None:

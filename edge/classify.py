@@ -62,6 +62,7 @@ class Classifier:
             raise BundleError("The model's input is not quantized as pixel - 128; it was not made by `cxr-export`.")
         self.input_side = int(self._input["shape"][1])
         self.classes = int(self._scores["shape"][1])
+        self.traits = int(self._traits["shape"][1]) if self._traits is not None else 0
 
     def run(self, picture: Frame) -> Scores:
         """Return the scores of one network input: shape (side, side), uint8, as `edge.preprocess.preprocess` gives."""

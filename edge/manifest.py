@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge import __version__
 from edge.contract.bundle import BUNDLE_SCHEMA, MANIFEST_NAME, Manifest
 from edge.errors import BundleError
 
@@ -17,7 +18,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest alone, without loading the network (the relay and `cxr-edge check` do not need it).
 
     Raises:
-        BundleError: if it is missing, unreadable, or of another version.
+        BundleError: if it is missing, unreadable, of another version, or for a newer software.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -30,4 +31,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             f"{path} has bundle version {manifest.schema}, this software reads {BUNDLE_SCHEMA}. Upgrade the software."
         )
+    if _parts(manifest.minimum_software) > _parts(__version__):
+        raise BundleError(
+            f"The model in {folder} needs version {manifest.minimum_software} of this software, which is {__version__}: it would "
+            "apply only a part of what the model asks for. Upgrade the software."
+        )
     return manifest
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3])

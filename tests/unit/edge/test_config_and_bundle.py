@@ -135,11 +135,24 @@ def test_a_model_that_computes_something_else_is_refused_by_its_golden_inputs(bu
         ({"model_file": "other.tflite"}, "cannot be read"),
         ({"model_file": "../../etc/passwd.tflite"}, "is damaged"),
         ({"temperature": 0}, "is damaged"),
+        ({"minimum_software": "0.10.0"}, "needs version 0.10.0"),
+        ({"minimum_software": "soon"}, "is damaged"),
     ],
 )
 def test_a_bundle_that_is_not_for_this_software_is_refused(bundle, changes, says):
     change_manifest(bundle, **changes)
     with pytest.raises(BundleError, match=says):
+        load_bundle(bundle)
+
+
+def test_what_the_network_has_learned_is_verified_too(bundle):
+    known = msgspec.to_builtins(read_manifest(bundle).known)
+    small = np.zeros(2 * 3, "<f4").tobytes()
+    (bundle / "known.f32").write_bytes(small)
+    with pytest.raises(BundleError, match="SHA-256 differs"):
+        load_bundle(bundle)
+    change_manifest(bundle, known=known | {"sha256": hashlib.sha256(small).hexdigest()})
+    with pytest.raises(BundleError, match="does not fit"):
         load_bundle(bundle)
 
 
