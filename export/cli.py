@@ -20,8 +20,6 @@ from export.errors import ExportError, ReportError
 from export.predictions import write_predictions
 
 VERSION = "0.2.0"
-EYES = Path("weights/mobilenet_v2_0.35_224_imagenet_no_top.weights.h5")
-"""Where the weights of the eyes are looked for, under the folder of the data."""
 
 
 class _Sentences(click.Group):
@@ -60,10 +58,11 @@ def chest(
 ) -> None:
     """Train, quantize, calibrate, cross-validate and bundle the chest model."""
     from export.chest import make_chest
+    from export.networks.ours import WEIGHTS
     from export.train import Recipe
 
     recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
-    made = make_chest(data, recipe, weights=weights or data / EYES, seed=seed, say=click.echo)
+    made = make_chest(data, recipe, weights=weights or data / WEIGHTS, seed=seed, say=click.echo)
     write_bundle(out, made.shipped, made.report, version=VERSION)
     if predicted is not None:
         predicted.parent.mkdir(parents=True, exist_ok=True)

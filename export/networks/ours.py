@@ -30,6 +30,8 @@ STRIDE = 16
 FEATURES = 192
 """Channels of what the eyes give."""
 BACKBONE = "MobileNetV2-0.35"
+WEIGHTS = Path("weights/mobilenet_v2_0.35_224_imagenet_no_top.weights.h5")
+"""Where they are looked for, under the folder of the data."""
 LAST_BLOCK = 13
 TRAITS_BLOCK = 6
 """Whose expansion is averaged for typicality: early enough to see texture, sharpness and noise, which differ between sources."""
