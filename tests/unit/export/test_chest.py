@@ -134,7 +134,7 @@ def test_a_reader_learns_what_there_is_to_learn_and_looks_for_it_in_the_lungs():
     model = train(lesson, Recipe(epochs=60, batch=30, emptied=10))
     out = {name: np.asarray(value) for name, value in model(features[0].astype(np.float32)).items()}
     assert (out["scores"].argmax(axis=1) == label).all()
-    assert (out["lungs"][:, 1:3] > 0).mean() > 0.95 > 0.05 > (out["lungs"][:, [0, 3]] > 0).mean()
+    assert (out["lungs"][:, 1:3] > 0).mean() > 0.85 > 0.15 > (out["lungs"][:, [0, 3]] > 0).mean()
     speaking = np.maximum(out["heat"][np.arange(60), :, :, label], 0)
     assert speaking[:, 1:3].sum() > 0.8 * speaking.sum()
     nothing = np.asarray(model(emptied.astype(np.float32))["scores"])

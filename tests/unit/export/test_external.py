@@ -166,12 +166,14 @@ def test_a_bundle_without_a_report_is_not_reported_on(data, tmp_path):
 
 def test_samples_are_of_each_outcome(data):
     part = score_bundle(load_bundle(), look(read_all_labels(data / "darkcovid"), 192), protocol="x")[0]
-    sure = msgspec.structs.replace(part, threshold=[0.0] * len(part.pictures))
+    sure = msgspec.structs.replace(part, answered=[True] * len(part.pictures))
     right = part.scores().argmax(axis=1) == part.truth()
     chosen = pick(sure, 3)
     assert [bool(right[place]) for place in chosen] == [True] * 3 + [False] * 3
     assert chosen == pick(sure, 3)
-    assert len(pick(msgspec.structs.replace(part, threshold=[1.1] * len(part.pictures)), 3)) == 3
+    assert len(pick(msgspec.structs.replace(part, answered=[False] * len(part.pictures)), 3)) == 3
+    by_threshold = msgspec.structs.replace(part, answered=[], threshold=[0.0] * len(part.pictures))
+    assert pick(by_threshold, 3) == chosen
 
 
 @pytest.mark.soak
@@ -183,7 +185,12 @@ def test_the_stages_that_train(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trained, "P3_EPOCHS", 1)
     stages = (shipped, linear.linear_model, trained.ours_briefly, trained.p3_briefly)
     found = quick_report(data, tmp_path / "out", bundle=tmp_path / "bundle", say=lambda line: None, stages=stages)
-    assert [row.network for row in found.networks] == ["chest 0.1.0", linear.LINEAR, trained.OURS, trained.P3]
+    assert [row.network for row in found.networks] == [
+        f"chest {load_bundle().manifest.version}",
+        linear.LINEAR,
+        trained.OURS,
+        trained.P3,
+    ]
     assert len(found.agreements) == 1
     assert len(found.inflated) == 1
     samples = json.loads((tmp_path / "out/samples.json").read_text())
