@@ -21,10 +21,10 @@ from export.report.figures import Figures
 from export.report.page import Parts, write_report
 from export.report.provenance import made
 from export.report.stages.linear import linear_model
-from export.report.stages.shipped import children, no_chests, other_findings, shipped
+from export.report.stages.shipped import children, no_chests, shipped
 from export.report.stages.trained import ours_briefly, p3_briefly
 
-STAGES: tuple[Stage, ...] = (shipped, other_findings, children, no_chests, linear_model, ours_briefly, p3_briefly)
+STAGES: tuple[Stage, ...] = (shipped, children, no_chests, linear_model, ours_briefly, p3_briefly)
 
 
 def quick_report(
