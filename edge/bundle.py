@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.classify import Classifier
+from edge.classify import Classifier, Scores
 from edge.contract.bundle import Manifest
 from edge.decide import Decision, Rule, decide
 from edge.errors import BundleError
@@ -30,8 +30,11 @@ class Bundle:
             picture: as `edge.preprocess.preprocess` gives.
             threshold: of the site; None for the bundle's own.
         """
+        return self.answer(self.classifier.run(picture), threshold)
+
+    def answer(self, scores: Scores, threshold: float | None = None) -> Decision:
+        """Return the answer to what the network gave; see `decide`."""
         manifest = self.manifest
-        scores = self.classifier.run(picture)
         return decide(
             scores,
             Rule(

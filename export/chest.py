@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 from export import evaluate as ev
@@ -83,7 +82,7 @@ def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, s
         "cross_validation": _cross_validation(found, material),
         "controls": _controls(found, material),
         "shipped": _shipped(shipped, splits, found, material),
-        "left_out": left | {"kermany": unseen.of_children(material, splits[SHIPPED_FOLD], shipped)},
+        "left_out": left | {"kermany": unseen.of_children(material, splits[SHIPPED_FOLD], shipped, found)},
     }
     report["seconds"] = round(time.monotonic() - began)
     return Chest(shipped, report, unseen.as_predictions(found, material))
@@ -101,7 +100,7 @@ def make_model(material: Material, split: Split, recipe: Recipe, without: str | 
 def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]:
     """The three classes of darkcovid, and covid19 against all else where both come from the same kind of source."""
     samples = material.samples
-    truth, people = _truth(samples), patients(samples)
+    truth, people = unseen.truth_of(samples), patients(samples)
     dark = np.array([sample.dataset == "darkcovid" for sample in samples])
     same = np.array([sample.source == "ieee8023" for sample in samples])
     later = dark & ~np.isin(found.fold, DEVELOPMENT_FOLDS)
@@ -133,7 +132,7 @@ def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]
 def _shipped(model: Finished, splits: list[Split], found: unseen.Found, material: Material) -> dict[str, Any]:
     test = splits[SHIPPED_FOLD].test
     samples = [material.samples[i] for i in test]
-    truth, people = _truth(samples), patients(samples)
+    truth, people = unseen.truth_of(samples), patients(samples)
     known = truth >= 0
     return {
         "fold": len(splits) - 1,
@@ -150,7 +149,7 @@ def _shipped(model: Finished, splits: list[Split], found: unseen.Found, material
 def _controls(found: unseen.Found, material: Material) -> dict[str, Any]:
     """What a model must not be able to do, and where its heat lies."""
     samples = material.samples
-    truth, people = _truth(samples), patients(samples)
+    truth, people = unseen.truth_of(samples), patients(samples)
     dark = np.array([sample.dataset == "darkcovid" for sample in samples])
     same = np.array([sample.source == "ieee8023" for sample in samples])
     masked = np.array([sample.lung_mask is not None for sample in samples])
@@ -171,11 +170,6 @@ def _controls(found: unseen.Found, material: Material) -> dict[str, Any]:
         "heat_in_lungs": ev.mean_of(found.heat_in_lungs[masked & known], people[masked & known]),
         "lungs_share_of_picture": round(float(material.lungs[masked].mean()), 4),
     }
-
-
-def _truth(samples: list[Sample]) -> npt.NDArray[np.int64]:
-    """Return class indexes; -1 for a label that is none of CLASSES."""
-    return np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in samples], dtype=np.int64)
 
 
 def _counts(samples: list[Sample]) -> dict[str, Any]:

@@ -114,13 +114,12 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
 def _with_others(splits: list[Split], labelled: Sequence[Sample], others: Sequence[Sample]) -> list[Split]:
     """Return the splits with the others, whose indexes follow; one of a patient who has labelled pictures goes where those are."""
     home = {labelled[int(i)].patient: fold for fold, split in enumerate(splits) for i in split.test}
-    held = {labelled[int(i)].patient for split in splits for i in split.validation}
     strangers = sorted({sample.patient for sample in others} - set(home))
     home |= {patient: number % len(splits) for number, patient in enumerate(strangers)}
     fold = np.array([home[sample.patient] for sample in others], dtype=np.int64)
     result = []
     for number, split in enumerate(splits):
-        validated = {labelled[int(i)].patient for i in split.validation} & held
+        validated = {labelled[int(i)].patient for i in split.validation}
         index = len(labelled) + np.arange(len(others))
         tested = fold == number
         aside = np.array([sample.patient in validated for sample in others], dtype=np.bool_)

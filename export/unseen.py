@@ -12,11 +12,12 @@ import numpy.typing as npt
 from edge.decode import decode_file
 from export.baseline import linear_scores, shape_only_inputs
 from export.calibrate import probabilities
+from export.controls import lungs_out
 from export.dataset import CLASSES, Pixels, Sample, patients
 from export.evaluate import COVID, Figure, confident, patched
 from export.material import Material
 from export.model import Finished, Seen, float_logits, run
-from export.predictions import Picture, Predictions
+from export.predictions import Predictions, as_picture
 from export.splits import Split
 from export.train import Recipe
 
@@ -56,7 +57,7 @@ def of_folds(material: Material, splits: list[Split], models: list[Finished]) ->
     """Return what each model says of the test part of its fold."""
     n = len(material.samples)
     found = _empty(n, len(CLASSES))
-    truth = np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in material.samples])
+    truth = truth_of(material.samples)
     for fold, (split, model) in enumerate(zip(splits, models, strict=True)):
         test, pixels = split.test, material.pixels[split.test]
         seen = run(model.graph, pixels)
@@ -65,7 +66,7 @@ def of_folds(material: Material, splits: list[Split], models: list[Finished]) ->
         found.floats[test] = float_logits(model.network, pixels)
         found.black[test] = run(model.graph, patched(pixels, 0)).logits
         found.gray[test] = run(model.graph, patched(pixels, GRAY)).logits
-        found.lungless[test] = run(model.graph, np.where(material.lungs[test], np.uint8(0), pixels)).logits
+        found.lungless[test] = run(model.graph, lungs_out(pixels, material.lungs[test])).logits
         found.chances[test], found.answered[test], found.distance[test] = answers(seen, model)
         found.temperature[test], found.candidate[test] = model.temperature, model.candidate
         found.heat_in_lungs[test] = heat_in_lungs(seen, material.lungs[test])
@@ -91,6 +92,11 @@ def _empty(n: int, classes: int) -> Found:
         candidate=np.zeros(n),
         heat_in_lungs=np.zeros(n),
     )
+
+
+def truth_of(samples: list[Sample]) -> npt.NDArray[np.int64]:
+    """Return class indexes; -1 for a label that is none of CLASSES."""
+    return np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in samples], dtype=np.int64)
 
 
 def answers(seen: Seen, model: Finished) -> tuple[Floats, Bools, Floats]:
@@ -127,19 +133,21 @@ def of_left_out(material: Material, split: Split, recipe: Recipe, make: Make, sa
         model = make(material, split, recipe, name)
         theirs, ours = np.flatnonzero(source == name), split.test[source[split.test] != name]
         result[name] = confident_wrong(run(model.graph, material.pixels[theirs]), [material.samples[i] for i in theirs], model) | {
-            "seen": answered_share(run(model.graph, material.pixels[ours]), [material.samples[i] for i in ours], model)
+            "seen": confident(
+                answers(run(model.graph, material.pixels[ours]), model)[1], patients([material.samples[i] for i in ours])
+            )
         }
         say(f"without {name} trained")
     return result
 
 
-def of_children(material: Material, split: Split, model: Finished) -> dict[str, Figure]:
-    """Return what a finished model makes of children, of whom it has seen no label."""
+def of_children(material: Material, split: Split, model: Finished, found: Found) -> dict[str, Figure]:
+    """Return what the finished model of a split makes of children, of whom it has seen no label. found: of all folds."""
     seen = run(model.graph, material.child_pixels)
     test = [material.samples[i] for i in split.test]
     return confident_wrong(seen, material.children, model) | {
         "called_covid19_share": round(float((seen.logits.argmax(axis=1) == COVID).mean()), 4),
-        "seen": answered_share(run(model.graph, material.pixels[split.test]), test, model),
+        "seen": confident(found.answered[split.test], patients(test)),
     }
 
 
@@ -156,11 +164,6 @@ def confident_wrong(seen: Seen, samples: list[Sample], model: Finished) -> Figur
     }
 
 
-def answered_share(seen: Seen, samples: list[Sample], model: Finished) -> Figure:
-    """Return the share of pictures that get an answer."""
-    return confident(answers(seen, model)[1], patients(samples))
-
-
 def shapes_of(samples: list[Sample]) -> tuple[Floats, Pixels]:
     """Return how far each file's shape is from a square, and network inputs of flat pictures of those shapes."""
     sizes = [decode_file(sample.file).image.size for sample in samples]
@@ -169,25 +172,12 @@ def shapes_of(samples: list[Sample]) -> tuple[Floats, Pixels]:
 
 def as_predictions(found: Found, material: Material) -> list[Predictions]:
     """Return the folds' predictions, int8 and float, and those with the middle black."""
-    pictures = [
-        Picture(
-            dataset=s.dataset,
-            file=s.file.name,
-            label=s.label,
-            patient=s.patient,
-            source=s.source,
-            age=s.age,
-            sex=s.sex,
-            view=s.view,
-        )
-        for s in material.samples
-    ]
     common: dict[str, Any] = {
         "network": "ours",
         "classes": list(CLASSES),
         "protocol": f"{int(found.fold.max()) + 1}-fold",
         "grouped": True,
-        "pictures": pictures,
+        "pictures": [as_picture(sample) for sample in material.samples],
         "fold": found.fold.tolist(),
         "temperature": found.temperature.tolist(),
         "threshold": found.candidate.tolist(),

@@ -18,7 +18,6 @@ from export import controls
 from export.dataset import Pixels, Sample, load_lungs
 from export.errors import DataError
 from export.layouts.registry import find_layout, read_all, read_folder
-from export.metrics import Floats
 from export.predictions import Condition, Predictions, as_picture
 
 EXTERNAL = "external"
@@ -99,6 +98,7 @@ def score_bundle(bundle: Bundle, seen: Seen, *, protocol: str, fold: int = 0, ne
     manifest = bundle.manifest
     result = []
     for condition, (samples, pixels) in conditions(seen).items():
+        scores = [bundle.classifier.run(picture) for picture in pixels]
         result.append(
             Predictions(
                 network=network or f"{manifest.name} {manifest.version}",
@@ -109,15 +109,10 @@ def score_bundle(bundle: Bundle, seen: Seen, *, protocol: str, fold: int = 0, ne
                 condition=condition,
                 pictures=[as_picture(sample) for sample in samples],
                 fold=[fold] * len(samples),
-                logits=bundle_logits(bundle, pixels).tolist(),
+                logits=[one.logits.astype(np.float64).tolist() for one in scores],
                 temperature=[manifest.temperature] * len(samples),
                 threshold=[manifest.threshold] * len(samples),
-                answered=[not bundle.decide(picture).abstained for picture in pixels],
+                answered=[not bundle.answer(one).abstained for one in scores],
             )
         )
     return result
-
-
-def bundle_logits(bundle: Bundle, pixels: Pixels) -> Floats:
-    """Return the logits of network inputs, shape (n, classes)."""
-    return np.stack([bundle.classifier.run(picture).logits for picture in pixels]).astype(np.float64)

@@ -132,7 +132,7 @@ def _sample(bundle: Bundle, sample: Sample, pixels: Pixels, scores: Scores, heat
         dataset=sample.dataset,
         label=sample.label,
         answer=manifest.classes[int(chances.argmax())],
-        abstained=bundle.decide(pixels).abstained,
+        abstained=bundle.answer(scores).abstained,
         probabilities={name: round(float(chance), 4) for name, chance in zip(manifest.classes, chances, strict=True)},
         heat=[HeatMap(network=network, method=CAM, values=heat.round(4).tolist())] if scores.heat.size else [],
     )
