@@ -93,7 +93,7 @@ def make_model(material: Material, split: Split, recipe: Recipe, without: str | 
     kept = np.array([without is None or sample.source != without for sample in material.samples])
     part = Split(*(indexes[kept[indexes]] for indexes in (split.train, split.validation, split.test)))
     chosen = np.concatenate([part.train, np.arange(len(material.samples), len(material.allowed))])
-    lesson = Lesson(material.views, material.allowed, material.masked, chosen, material.weight)
+    lesson = Lesson(material.views, material.allowed, material.masked, chosen)
     return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe, material.representative)
 
 

@@ -50,18 +50,18 @@ def main() -> None:
 @click.option("--out", type=FOLDER, required=True, help="Bundle folder to write, such as edge/models/chest.")
 @click.option("--page", type=FILE, default=None, help="Also write the reference page here, such as docs/reference/network.md.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), default=None, help="Fewer for a quick trial, of a worse model.")
+@click.option("--views", type=click.IntRange(1), default=None, help="Of each picture; fewer for a quick trial, of a worse model.")
 @click.option("--weights", type=FILE, default=None, help="Of MobileNetV2 0.35 without its top; without it, in DATA/weights.")
 @click.option("--predictions", "predicted", type=FILE, default=None, help="Also write what every fold said, for `evaluate`.")
 def chest(
-    data: Path, out: Path, page: Path | None, seed: int, epochs: int | None, weights: Path | None, predicted: Path | None
+    data: Path, out: Path, page: Path | None, seed: int, views: int | None, weights: Path | None, predicted: Path | None
 ) -> None:
     """Train, quantize, calibrate, cross-validate and bundle the chest model."""
     from export.chest import make_chest
     from export.networks.ours import WEIGHTS
     from export.train import Recipe
 
-    recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
+    recipe = Recipe() if views is None else Recipe(views=views)
     made = make_chest(data, recipe, weights=weights or data / WEIGHTS, seed=seed, say=click.echo)
     write_bundle(out, made.shipped, made.report, version=VERSION)
     if predicted is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
 
 from edge.preprocess import INPUT_SIDE
+from export.compress.equalizing import equalized
+from export.compress.folding import folded
 from export.compress.rounding import rounded
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, require_classes, some_of_each
 from export.networks.ours import eyes
@@ -26,15 +30,13 @@ LUNGS_OF = "kermany"
 
 _LUNG_PICTURES = 900
 _REPRESENTATIVE = 100
-_LUNG_WEIGHT = 0.1
-"""How often a child's picture is drawn, all children's pictures together against all others."""
 
 
 @dataclass(frozen=True)
 class Material:
     """samples: those that are split, CLASSES and OTHER. pixels: of them. lungs: where known, else False, likewise. splits: of them.
 
-    views, allowed, masked, weight: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
+    views, allowed, masked: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
     children: those that teach nothing; child_pixels: of them. representative: pictures on which all int8 ranges are measured:
     children, who are in no test part; the same for the eyes alone as for whole networks, so that the eyes come out alike.
     """
@@ -47,7 +49,6 @@ class Material:
     views: Views
     allowed: npt.NDArray[np.float32]
     masked: npt.NDArray[np.bool_]
-    weight: npt.NDArray[np.float64]
     children: list[Sample]
     child_pixels: Pixels
     representative: Pixels
@@ -84,11 +85,12 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
     for number, split in enumerate(splits):
         fold[split.test] = number
     representative = taught_pixels[:_REPRESENTATIVE]
-    seeing = rounded(eyes(INPUT_SIDE, weights), representative[..., np.newaxis])
+    shown = representative[..., np.newaxis]
+    seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), shown), shown)
     views = make_views(
         Int8Eyes(seeing, representative),
         np.concatenate([pixels, taught_pixels]),
-        np.concatenate([lungs, _lungs(teaching)]),
+        np.stack([thorax(picture) for picture in (*lungs, *_lungs(teaching))]),
         np.concatenate([fold, np.full(len(teaching), folds)]),
         recipe.strength,
         count=recipe.views,
@@ -104,7 +106,6 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         views=views,
         allowed=_allowed(samples, len(teaching)),
         masked=np.array([sample.lung_mask is not None for sample in every]),
-        weight=np.concatenate([np.ones(len(samples)), np.full(len(teaching), _LUNG_WEIGHT * len(samples) / max(len(teaching), 1))]),
         children=children,
         child_pixels=load_pixels(children),
         representative=representative,
@@ -139,6 +140,25 @@ def _lungs(samples: Sequence[Sample]) -> npt.NDArray[np.bool_]:
     if known:
         lungs[known] = load_lungs([samples[index] for index in known])
     return lungs
+
+
+def thorax(lungs: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return how much each pixel may say: 1 in the lungs, 0.5 between them and close around, 0 elsewhere.
+
+    The mask of the lungs leaves out the heart and the mediastinum, and what is hidden there has its signs too.
+
+    Args:
+        lungs: shape (side, side); without any, the result is 0 throughout.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
+    hull = Image.new("1", lungs.shape[::-1])
+    places = np.argwhere(lungs)
+    if len(places) > 2:
+        with contextlib.suppress(QhullError):  # lungs of a single line have no hull
+            corners = places[ConvexHull(places).vertices]
+            ImageDraw.Draw(hull).polygon([(int(column), int(row)) for row, column in corners], fill=1)
+    return np.asarray((lungs.astype(np.float32) + np.asarray(hull, np.float32)) / 2, np.float32)
 
 
 def _allowed(samples: Sequence[Sample], teaching: int) -> npt.NDArray[np.float32]:

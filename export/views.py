@@ -19,6 +19,8 @@ from export.networks.ours import STRIDE
 from export.quantize import quantize
 
 _BATCH = 64
+_COMPARED = 2
+"""Views of which it is also known what the float eyes see: enough to know what int8 changes."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Views:
     """Several views of n pictures.
 
     features: shape (views, n, rows, rows, channels), float16; the first view is the picture as it is.
-    lungs: shape (views, n, rows, rows), float16; share of each cell that is lung. Zeros for a picture without a mask.
+    exact: shape (views or 2, n, rows, rows, channels), float16; what the float eyes see of the first views, of two at most.
+    lungs: shape (views, n, rows, rows), float16; how much of each cell is lung, see `make_views`.
     emptied: shape (n, rows, rows, channels), float16; the picture without its middle.
     """
 
     features: npt.NDArray[np.float16]
+    exact: npt.NDArray[np.float16]
     lungs: npt.NDArray[np.float16]
     emptied: npt.NDArray[np.float16]
 
@@ -40,6 +44,7 @@ class Int8Eyes:
 
     def __init__(self, eyes: Any, representative: Pixels) -> None:
         """Quantize `eyes` (of `export.networks.ours.eyes`); the ranges are measured on `representative` (n, side, side), uint8."""
+        self._eyes = eyes
         self._interpreter = new_interpreter(quantize(eyes, representative), 1)
         self._interpreter.allocate_tensors()
         self._given = self._interpreter.get_input_details()[0]
@@ -56,11 +61,16 @@ class Int8Eyes:
             seen[index] = (self._interpreter.get_tensor(self._gives["index"])[0].astype(np.float32) - zero) * scale
         return seen
 
+    def exact(self, pictures: Floats) -> npt.NDArray[np.float16]:
+        """Return what the float eyes see."""
+        parts = [pictures[i : i + _BATCH, :, :, np.newaxis] for i in range(0, len(pictures), _BATCH)]
+        return np.concatenate([np.asarray(self._eyes(part, training=False)["features"], np.float16) for part in parts])
+
 
 def make_views(
     look: Int8Eyes,
     pixels: Pixels,
-    lungs: npt.NDArray[np.bool_],
+    lungs: Floats,
     groups: npt.NDArray[np.int64],
     strength: Strength,
     *,
@@ -72,29 +82,34 @@ def make_views(
     Args:
         look: the eyes.
         pixels: shape (n, side, side), network inputs.
-        lungs: shape (n, side, side); False throughout where they are not known.
+        lungs: shape (n, side, side), 0..1; 0 throughout where they are not known.
         groups: shape (n,); borders are exchanged within a group (see `export.augment.exchange_borders`).
         strength: of the changes.
         count: of views, at least 1; of the changed ones a third get the border of another picture, half of theirs.
         seed: of all randomness.
     """
     rng = np.random.default_rng(seed)
-    features = [look((pixels / np.float32(255)).astype(np.float32))]
+    plain = (pixels / np.float32(255)).astype(np.float32)
+    features, exact = [look(plain)], [look.exact(plain)]
     shares = [_cells(lungs)]
     emptied = np.empty_like(features[0])
     for view in range(1, count):
         border = 0.5 if view % 3 == 2 else 0.0
         seen, covered = np.empty_like(features[0]), np.empty_like(shares[0])
+        compared = np.empty_like(features[0]) if view < _COMPARED else None
         for part in _shuffled(len(pixels), rng):
-            pictures, masks = distort(pixels[part], lungs[part].astype(np.float32), strength, rng)
+            pictures, masks = distort(pixels[part], lungs[part], strength, rng)
             pictures, masks = exchange_borders(pictures, masks, groups[part], border, rng)
             seen[part], covered[part] = look(pictures), _cells(masks)
+            if compared is not None:
+                compared[part] = look.exact(pictures)
         features.append(seen)
+        exact += [] if compared is None else [compared]
         shares.append(covered)
     for part in _shuffled(len(pixels), rng):
-        pictures, _ = distort(pixels[part], lungs[part].astype(np.float32), strength, rng)
+        pictures, _ = distort(pixels[part], lungs[part], strength, rng)
         emptied[part] = look(without_middle(pictures, rng))
-    return Views(np.stack(features), np.stack(shares), emptied)
+    return Views(np.stack(features), np.stack(exact), np.stack(shares), emptied)
 
 
 def _cells(masks: npt.NDArray[Any]) -> npt.NDArray[np.float16]:

@@ -4,7 +4,8 @@ The nearest step is the best for one weight and not for their sum: values after 
 add up to a shift that is the same in every picture, and the logits lean towards one class. Here the weights of a kernel are rounded
 one after another, and those that are still to come take over the error, as far as the inputs they meet allow (Frantar et al. 2022,
 "GPTQ"; the step is Hassibi and Stork's of 1993, "Optimal brain surgeon"). What is left of the mean of each channel goes into its
-bias (Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction"). No training, no labels.
+bias (Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction"), together with what the rounding
+of the values in between does to it. No training, no labels.
 
 The converter takes a kernel's largest magnitude for 127 steps, channel by channel. The largest weight stays what it is here, all
 others are whole steps of it: the converter finds them on its grid and changes nothing.
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from export.compress.folding import folded
 from export.compress.formats import Pictures
+from export.compress.rebuild import consumers, output_layers
 from export.legacy_keras import keras, tf
 
 layers = keras.layers
@@ -31,12 +33,13 @@ _DAMPING = 0.01
 _MOST_INPUTS = 4608
 """Kernels with more weights a channel are rounded to the nearest: the work grows with the cube."""
 _BATCH = 16
+_ROUNDED = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 
 def rounded(model: Any, representative: Pictures) -> Any:
     """Return a network without batch normalization whose weights lie on the grid of its int8 file, for any converter to take.
 
-    Zeros stay zeros. Layers are done from the first to the last, each with the inputs that the rounded ones before it give.
+    Zeros stay zeros. Layers are done from the first to the last, each with the inputs that the rounded ones before it give as int8.
 
     Args:
         model: Keras model of a fixed input size; it is not changed.
@@ -52,17 +55,35 @@ def rounded(model: Any, representative: Pictures) -> Any:
     for node in nodes:
         for value in tf.nest.flatten(node.call_args):
             uses[id(value)] = uses.get(id(value), 0) + 1
+    inside = _not_stored(made)
     for node in nodes:
         exact, rough = (_arguments(node, values, which) for which in (0, 1))
         expected = _run(node, exact)
-        if isinstance(node.layer, (layers.Conv2D, layers.Dense)) and node.layer.use_bias:  # a depthwise one is a Conv2D too
+        if isinstance(node.layer, _ROUNDED) and node.layer.use_bias:
             _round_layer(node.layer, rough[0], expected)
-        values[id(node.outputs)] = (expected, _run(node, rough))
+        found = _run(node, rough)
+        values[id(node.outputs)] = (expected, _in_steps(found) if node.layer.name not in inside else found)
         for value in tf.nest.flatten(node.call_args):
             uses[id(value)] -= 1
             if uses[id(value)] == 0:
                 values.pop(id(value), None)
     return made
+
+
+def _not_stored(model: Any) -> set[str]:
+    """Return the layers whose values are never rounded themselves: their activation is a layer, and done together with them."""
+    ends = output_layers(model)
+    return {
+        name
+        for name, after in consumers(model).items()
+        if name not in ends and len(after) == 1 and isinstance(after[0], (layers.ReLU, layers.Activation))
+    }
+
+
+def _in_steps(values: Any) -> Any:
+    """Return values as int8 gives them back, of the range that they take themselves."""
+    low, high = min(float(tf.reduce_min(values)), 0.0), max(float(tf.reduce_max(values)), 0.0)
+    return tf.quantization.fake_quant_with_min_max_args(values, low, high) if high > low else values
 
 
 def on_grid(kernel: Matrix, moments: Matrix | None) -> Matrix:

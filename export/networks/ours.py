@@ -4,10 +4,13 @@ The eyes are the first thirteen blocks of MobileNetV2 0.35 (Sandler et al. 2018,
 bottlenecks") with what they have learned from ImageNet; they are not trained further. There are too few labelled radiographs to
 move them: a linear reader on top does better on unseen patients than the whole network fine-tuned, and better than deeper readers
 (see `docs/model-development.md`). They take gray pictures, and their batch normalization is folded into the convolutions, so
-nothing in the network depends on statistics that a small data set would have to give again.
+nothing in the network depends on statistics that a small data set would have to give again. The projection of the first block and
+the expansion of the second, with nothing between them, are one convolution: the values between them had a few extremes and little
+else, and eight bits for these were where int8 lost most.
 
-The reader is two 1x1 convolutions. One looks for lungs, one for signs of each class, and a sign counts only where there is lung:
-the class maps are multiplied by the lung map, so what lies outside the lungs cannot speak. The logits are the means of these maps
+The reader is two 1x1 convolutions. One looks for the lungs and what lies between them, one for signs of each class, and a sign
+counts only there: the class maps are multiplied by the lung map, so what lies outside cannot speak. The logits are the means of
+these maps
 (after Lin, Chen and Yan 2013, "Network in network"): a map shows exactly what its logit is made of, and a picture without lungs
 gives equal logits.
 """
@@ -105,6 +108,8 @@ def eyes(side: int, weights: Path | None = None) -> Any:
         flow = layers.ReLU(_SIX, name=f"{name}_depthwise_relu")(
             convolve(borrowed, flow, f"{name}_depthwise", f"{name}_depthwise_BN")
         )
+        if not block:
+            continue  # what comes next is in the expansion of block 1, see _fold
         flow = convolve(borrowed, flow, f"{name}_project", f"{name}_project_BN")
         if f"{name}_add" in {layer.name for layer in borrowed.layers}:
             flow = layers.Add(name=f"{name}_add")([before, flow])
@@ -131,6 +136,18 @@ def _borrowed(weights: Path | None) -> Any:
 def _folded(borrowed: Any, flow: Any, name: str, norm: str) -> Any:
     """Apply a convolution of `borrowed` with the batch normalization that follows it folded in."""
     source = borrowed.get_layer(name)
+    kernel, bias = _fold(borrowed, name, norm)
+    if isinstance(source, layers.DepthwiseConv2D):
+        made = layers.DepthwiseConv2D(source.kernel_size, strides=source.strides, padding="same", name=name)
+    else:
+        made = layers.Conv2D(source.filters, source.kernel_size, strides=source.strides, padding="same", name=name)
+    result = made(flow)
+    made.set_weights([kernel, bias])
+    return result
+
+
+def _fold(borrowed: Any, name: str, norm: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    source = borrowed.get_layer(name)
     (kernel,) = source.get_weights()
     gamma, beta, mean, variance = borrowed.get_layer(norm).get_weights()
     factor = gamma / np.sqrt(variance + borrowed.get_layer(norm).epsilon)
@@ -139,15 +156,11 @@ def _folded(borrowed: Any, flow: Any, name: str, norm: str) -> Any:
         # Three equal channels of 2 x - 1 become one channel of x: the kernels add up, and what they make of -1 goes into the bias.
         bias = bias - kernel.sum(axis=(0, 1, 2)) * factor
         kernel = 2 * kernel.sum(axis=2, keepdims=True)
-    if isinstance(source, layers.DepthwiseConv2D):
-        made = layers.DepthwiseConv2D(source.kernel_size, strides=source.strides, padding="same", name=name)
-        kernel = kernel * factor[:, np.newaxis]
-    else:
-        made = layers.Conv2D(source.filters, source.kernel_size, strides=source.strides, padding="same", name=name)
-        kernel = kernel * factor
-    result = made(flow)
-    made.set_weights([kernel, bias])
-    return result
+    kernel = kernel * (factor[:, np.newaxis] if isinstance(source, layers.DepthwiseConv2D) else factor)
+    if name == "block_1_expand":
+        first, shift = _fold(borrowed, "expanded_conv_project", "expanded_conv_project_BN")
+        kernel, bias = first @ kernel[0, 0], bias + shift @ kernel[0, 0]
+    return kernel, bias
 
 
 def _own(borrowed: Any, flow: Any, name: str, norm: str) -> Any:
@@ -168,18 +181,3 @@ def centre(model: Any) -> None:
     layer = model.get_layer("signs")
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel - kernel.mean(axis=-1, keepdims=True), bias - bias.mean()])
-
-
-def take_in(model: Any, mean: npt.NDArray[np.float32], deviation: npt.NDArray[np.float32], factor: float) -> None:
-    """Make a reader that was trained on (features - mean) / deviation, with logits times `factor`, one for plain features.
-
-    Args:
-        model: of `reader`, changed in place.
-        mean: shape (FEATURES,).
-        deviation: shape (FEATURES,), above 0.
-        factor: of the logits.
-    """
-    for layer, scale in ((model.get_layer("lungs"), 1.0), (model.get_layer("signs"), factor)):
-        kernel, bias = layer.get_weights()
-        kernel = kernel / deviation[:, np.newaxis]
-        layer.set_weights([kernel * scale, (bias - mean @ kernel[0, 0]) * scale])

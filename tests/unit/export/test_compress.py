@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from export.compress.centring import centred, centred_if_possible
+from export.compress.equalizing import equalized
 from export.compress.folding import folded
 from export.compress.formats import PRECISIONS, Runner, convert, keras_logits
 from export.compress.pruning import pruned, zero_share
@@ -211,6 +212,48 @@ def test_a_balanced_network_is_on_the_grid_and_keeps_its_means(make):
         if layer.weights:
             np.testing.assert_allclose(again.get_layer(layer.name).get_weights()[0], layer.get_weights()[0], atol=1e-5)
     assert np.abs((keras_logits(better, given) - expected).mean(axis=0)).max() < 0.01 * np.ptp(expected)
+
+
+def test_an_equalized_network_says_the_same_and_uses_its_range():
+    model = equalizable()
+    given = pictures(16)
+    made = equalized(model, given)
+    np.testing.assert_allclose(made(given / np.float32(255)), model(given / np.float32(255)), atol=1e-4)
+    for name in ("first_relu", "second_relu"):
+        tops = np.max(keras.Model(made.input, made.get_layer(name).output)(given / np.float32(255)), axis=(0, 1, 2))
+        assert tops[[0, 1, 4]] == pytest.approx(6, abs=1e-3)
+        assert (tops[[2, 3, 5]] > 3).all()  # stretched as far as is allowed
+    plain, better = (Runner(convert(network, "int8", given)).logits(given) for network in (model, made))
+    expected = keras_logits(model, given)
+    assert np.abs(better - expected).mean() < 0.3 * np.abs(plain - expected).mean()
+
+
+def equalizable():
+    given = keras.Input((SIDE, SIDE, 1))
+    flow = layers.ReLU(6.0, name="first_relu")(layers.Conv2D(6, 3, padding="same", name="first")(given))
+    flow = layers.ReLU(6.0, name="second_relu")(layers.DepthwiseConv2D(3, padding="same", name="second")(flow))
+    made = keras.Model(given, layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1, name="third")(flow)))
+    for name, times in (("first", 1 / 20), ("second", 1.0)):
+        kernel, bias = made.get_layer(name).get_weights()
+        spread = np.array([1, 1, times, times, 1, times]).reshape(kernel.shape[-1] if name == "first" else (6, 1))
+        made.get_layer(name).set_weights([np.abs(kernel) * spread, bias])
+    kernel, bias = made.get_layer("third").get_weights()
+    kernel[:, :, [2, 3, 5]] *= 20
+    made.get_layer("third").set_weights([kernel, bias])
+    return made
+
+
+def test_a_depthwise_kernel_is_balanced_too():
+    """Each of its channels keeps its mean although every weight but the largest is moved."""
+    given = pictures(16)
+    start = keras.Input((SIDE, SIDE, 1))
+    flow = layers.DepthwiseConv2D(5, padding="same", depth_multiplier=4, name="deep", bias_initializer="ones")(start)
+    model = keras.Model(start, layers.GlobalAveragePooling2D()(flow))
+    better = rounded(model, given)
+    kernel = better.get_layer("deep").get_weights()[0]
+    steps = kernel / np.abs(kernel).max(axis=(0, 1), keepdims=True) * 127
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+    np.testing.assert_allclose(keras_logits(better, given).mean(axis=0), keras_logits(model, given).mean(axis=0), atol=1e-4)
 
 
 def test_a_close_file_is_closer_than_a_plain_one():

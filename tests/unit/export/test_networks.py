@@ -9,7 +9,7 @@ from export.errors import WeightsError
 from export.legacy_keras import keras
 from export.model import float_logits, run
 from export.networks import ours
-from export.networks.ours import build, centre, reader, take_in
+from export.networks.ours import build, centre, reader
 from export.networks.p3 import PARAMETERS, build_p3
 from export.phantom import phantom
 from export.quantize import INPUT_SCALE, INPUT_ZERO_POINT, input_quantization, quantize
@@ -61,7 +61,7 @@ def test_ours_has_scores_maps_of_a_sixteenth_of_the_side_and_traits(network):
         "heat": (None, 12, 12, 3),
         "traits": (None, 96),
     }
-    assert network.count_params() == 89_180
+    assert network.count_params() == 89_428
 
 
 def test_the_eyes_are_those_of_the_publication(published):
@@ -100,19 +100,6 @@ def test_what_lies_outside_the_lungs_cannot_speak():
     out = model(np.random.default_rng(0).uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32))
     assert np.abs(out["scores"]).max() < 1e-9
     assert np.abs(out["heat"]).max() < 1e-9
-
-
-def test_a_reader_for_scaled_features_becomes_one_for_plain_features():
-    rng = np.random.default_rng(0)
-    features = rng.uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32)
-    mean, deviation = (rng.uniform(0.5, 2, ours.FEATURES).astype(np.float32) for _ in range(2))
-    model = reader(3, 4)
-    before = model((features - mean) / deviation)
-    before = {name: np.asarray(value) for name, value in before.items()}
-    take_in(model, mean, deviation, 12.0)
-    after = model(features)
-    assert np.asarray(after["lungs"]) == pytest.approx(before["lungs"], abs=1e-3)
-    assert np.asarray(after["scores"]) == pytest.approx(12 * before["scores"], abs=1e-3)
 
 
 def test_centred_signs_give_the_same_probabilities_and_sum_to_nothing():
