@@ -14,6 +14,7 @@ from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 from export import evaluate as ev
 from export import unseen
 from export.baseline import linear_scores
+from export.compress.representative import representative_by_patient
 from export.dataset import CLASSES, Sample, patients
 from export.material import Material, read_material
 from export.metrics import auc, confusion, macro_recall
@@ -26,6 +27,8 @@ FOLDS = 5
 DEVELOPMENT_FOLDS = (0, 1)
 """The folds whose test patients were looked at while the network and its recipe were being chosen."""
 SHIPPED_FOLD = -1
+_ADULTS = 100
+"""Of the training part, on which the ranges of int8 are measured together with the children of `Material.representative`."""
 
 Say = Callable[[str], None]
 
@@ -94,7 +97,10 @@ def make_model(material: Material, split: Split, recipe: Recipe, without: str | 
     part = Split(*(indexes[kept[indexes]] for indexes in (split.train, split.validation, split.test)))
     chosen = np.concatenate([part.train, np.arange(len(material.samples), len(material.allowed))])
     lesson = Lesson(material.views, material.allowed, material.masked, chosen)
-    return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe, material.representative)
+    # Children alone would leave the scores of adults beyond the ends of the range.
+    adults = part.train[representative_by_patient([material.samples[i] for i in part.train], _ADULTS, recipe.seed)]
+    representative = np.concatenate([material.representative, material.pixels[adults]])
+    return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe, representative)
 
 
 def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Material:
     """samples: those that are split, CLASSES and OTHER. pixels: of them. lungs: where known, else False, likewise. splits: of them.
 
     views, allowed, masked: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
-    children: those that teach nothing; child_pixels: of them. representative: pictures on which all int8 ranges are measured:
-    children, who are in no test part; the same for the eyes alone as for whole networks, so that the eyes come out alike.
+    children: those that teach nothing; child_pixels: of them. representative: pictures on which the int8 ranges of the eyes are
+    measured: children, who are in no test part.
     """
 
     samples: list[Sample]

@@ -2,7 +2,9 @@
 
 The reader is linear, and so is the mean of what it says over a picture once it is known where the lungs are. First the lung map is
 fitted to the masks (logistic regression, cell by cell), then the signs to the classes (multinomial logistic regression on features
-averaged over the lungs). Both problems have one solution, which does not depend on a seed, and are solved in seconds.
+averaged over the lungs). Both problems have one solution, which does not depend on a seed, and are solved in seconds. The signs of
+each class are less by their mean over the classes (the softmax stays the same): the heat of a class then is what speaks for it rather
+than for the average of all.
 
 Rounding is learned with the rest. The eyes' int8 file and their float network see a picture slightly differently, and the signs pay
 for every logit that differs: directions in which int8 is noisy get small weights (as in Bishop 1995, "Training with noise is
@@ -19,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from export.augment import Strength
-from export.networks.ours import centre, reader
+from export.compress.rounding import on_grid
+from export.networks.ours import reader
 from export.views import Views
 
 Floats = npt.NDArray[np.float64]
@@ -106,11 +109,18 @@ def train(lesson: Lesson, recipe: Recipe) -> Any:
     noise = np.concatenate([int8 - float32 for int8, float32 in zip([plain, *changed], exact, strict=False)]) / scale
     noise *= np.sqrt(recipe.steadiness / len(exact))
     signs = _descend(_sign_loss(examples, noise, recipe.strictness), (len(scale), classes)) / scale[:, np.newaxis]
+    signs = _on_grid(signs - signs.mean(axis=1, keepdims=True), plain)
     model = reader(classes, views.features.shape[2])
     model.get_layer("lungs").set_weights([weights[np.newaxis, np.newaxis, :, np.newaxis], np.array([bias])])
     model.get_layer("signs").set_weights([signs[np.newaxis, np.newaxis, :-1], signs[-1]])
-    centre(model)
     return model
+
+
+def _on_grid(signs: Floats, seen: Floats) -> Floats:
+    """Return signs whose weights are whole int8 steps, the logits of the pictures `seen` changed as little as can be."""
+    kernel = on_grid(signs[:-1], seen[:, :-1].T @ seen[:, :-1] / len(seen))
+    lost = seen[:, :-1] @ (signs[:-1] - kernel)
+    return np.concatenate([kernel, signs[-1:] + lost.mean(axis=0, keepdims=True) / seen[:, -1].mean()])
 
 
 def _find_lungs(lesson: Lesson, rng: np.random.Generator) -> tuple[Floats, float]:

@@ -171,13 +171,3 @@ def _own(borrowed: Any, flow: Any, name: str, norm: str) -> Any:
     else:
         made = layers.Conv2D(source.filters, source.kernel_size, strides=source.strides, padding="same", use_bias=False, name=name)
     return layers.BatchNormalization(momentum=_MOMENTUM, name=norm)(made(flow))
-
-
-def centre(model: Any) -> None:
-    """Take from the signs of each class the mean over the classes, in place; the softmax stays the same.
-
-    The heat of a class is then what speaks for it rather than for the average of all.
-    """
-    layer = model.get_layer("signs")
-    kernel, bias = layer.get_weights()
-    layer.set_weights([kernel - kernel.mean(axis=-1, keepdims=True), bias - bias.mean()])

@@ -9,7 +9,7 @@ from export.errors import WeightsError
 from export.legacy_keras import keras
 from export.model import float_logits, run
 from export.networks import ours
-from export.networks.ours import build, centre, reader
+from export.networks.ours import build, reader
 from export.networks.p3 import PARAMETERS, build_p3
 from export.phantom import phantom
 from export.quantize import INPUT_SCALE, INPUT_ZERO_POINT, input_quantization, quantize
@@ -100,16 +100,6 @@ def test_what_lies_outside_the_lungs_cannot_speak():
     out = model(np.random.default_rng(0).uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32))
     assert np.abs(out["scores"]).max() < 1e-9
     assert np.abs(out["heat"]).max() < 1e-9
-
-
-def test_centred_signs_give_the_same_probabilities_and_sum_to_nothing():
-    features = np.random.default_rng(0).uniform(0, 6, (2, 4, 4, ours.FEATURES)).astype(np.float32)
-    model = reader(3, 4)
-    before = np.asarray(keras.activations.softmax(model(features)["scores"]))
-    centre(model)
-    after = model(features)
-    assert np.asarray(keras.activations.softmax(after["scores"])) == pytest.approx(before, abs=1e-5)
-    assert np.asarray(after["heat"]).sum(axis=3) == pytest.approx(0, abs=1e-4)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
