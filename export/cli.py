@@ -10,6 +10,7 @@ import msgspec
 
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
+from export.cli_adapt import ADAPT_COMMANDS
 from export.cli_data import DATA_COMMANDS
 from export.cli_networks import NETWORK_COMMANDS
 from export.cli_options import FILE, FOLDER
@@ -98,7 +99,7 @@ def _report(bundle: Path) -> dict[str, Any]:
     return report
 
 
-for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *REPORT_COMMANDS):
+for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *ADAPT_COMMANDS, *REPORT_COMMANDS):
     main.add_command(_command)
 
 

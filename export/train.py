@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from export.augment import Strength
 from export.legacy_keras import keras, tf
-from export.networks.ours import centre, reader, take_in
+from export.networks.ours import centre, give_back, reader, take_in
 from export.views import Views
 
 _SCALE = 12.0
@@ -59,8 +59,20 @@ class Lesson:
     weight: npt.NDArray[np.float64]
 
 
-def train(lesson: Lesson, recipe: Recipe) -> Any:
-    """Return a trained reader (see `export.networks.ours.reader`) for plain features."""
+@dataclass(frozen=True)
+class Start:
+    """What a training goes on from.
+
+    reader: for plain features; it is not changed. pull: what the sum of the squares of the weights' changes costs, measured where
+    all features vary alike. In place of the recipe's penalty.
+    """
+
+    reader: Any
+    pull: float
+
+
+def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
+    """Return a trained reader (see `export.networks.ours.reader`) for plain features; without a start its weights are random."""
     keras.utils.set_random_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     views, chosen = lesson.views, lesson.chosen
@@ -71,7 +83,10 @@ def train(lesson: Lesson, recipe: Recipe) -> Any:
     steps = max(len(chosen) * len(views.features) // recipe.batch, 1) * recipe.epochs
     optimizer = keras.optimizers.Adam(_schedule(recipe.rate, steps, recipe.epochs))
     optimizer.build(model.trainable_variables)
-    step = _step(model, optimizer, recipe)
+    if start is not None:
+        model.set_weights(start.reader.get_weights())
+        give_back(model, mean, deviation, _SCALE)
+    step = _step(model, optimizer, recipe, None if start is None else start.pull)
     chance = lesson.weight[chosen] / lesson.weight[chosen].sum()
     taught = chosen[(lesson.allowed[chosen] == 0).any(axis=1)]  # pictures of no use for the classes are not emptied either
     for _ in range(steps):
@@ -93,8 +108,9 @@ def _schedule(rate: float, steps: int, epochs: int) -> Any:
     )
 
 
-def _step(model: Any, optimizer: Any, recipe: Recipe) -> Any:
+def _step(model: Any, optimizer: Any, recipe: Recipe, pull: float | None) -> Any:
     signs = model.get_layer("signs")
+    before = [tf.constant(variable) for variable in model.trainable_variables]
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(features: Any, allowed: Any, lungs: Any, masked: Any) -> None:
@@ -108,8 +124,12 @@ def _step(model: Any, optimizer: Any, recipe: Recipe) -> Any:
             loss = answer + recipe.smoothing * tf.reduce_mean(even[:count]) + recipe.no_middle * tf.reduce_mean(even[count:])
             loss += recipe.lungs * _among(masked, _lung_loss(out["lungs"][:count], lungs))
             loss += recipe.outside * _among(masked, _outside(out["heat"][:count], allowed, lungs))
-            loss += recipe.penalty * tf.reduce_sum(tf.square(signs.kernel))
-        variables = model.trainable_variables
+            variables = model.trainable_variables
+            if pull is None:
+                loss += recipe.penalty * tf.reduce_sum(tf.square(signs.kernel))
+            else:
+                changes = [tf.reduce_sum(tf.square(now - then)) for now, then in zip(variables, before, strict=True)]
+                loss += pull * tf.add_n(changes)
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     return step

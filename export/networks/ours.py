@@ -183,3 +183,10 @@ def take_in(model: Any, mean: npt.NDArray[np.float32], deviation: npt.NDArray[np
         kernel, bias = layer.get_weights()
         kernel = kernel / deviation[:, np.newaxis]
         layer.set_weights([kernel * scale, (bias - mean @ kernel[0, 0]) * scale])
+
+
+def give_back(model: Any, mean: npt.NDArray[np.float32], deviation: npt.NDArray[np.float32], factor: float) -> None:
+    """Undo `take_in`: make a reader for plain features one for (features - mean) / deviation, with logits divided by `factor`."""
+    for layer, scale in ((model.get_layer("lungs"), 1.0), (model.get_layer("signs"), factor)):
+        kernel, bias = layer.get_weights()
+        layer.set_weights([kernel * deviation[:, np.newaxis] / scale, (bias + mean @ kernel[0, 0]) / scale])
