@@ -147,7 +147,8 @@ def _dealt(samples: Sequence[Sample], mode: Mode, seed: int, fewest: int) -> lis
             held = {s.patient for s, hand in zip(samples, hands, strict=True) if s.label == label and names[hand] == part}
             if len(held) < fewest:
                 raise DataError(
-                    f"The class {label} has pictures of {len(people)} patients, {len(held)} of them in the {part} part, which needs {fewest} "
+                    f"The class {label} has pictures of {len(people)} patients, {len(held)} of them in the {part} part, "
+                    f"which needs {fewest} "
                     f"(docs/adapt.md says why). Add patients: {mode} takes about {fewest * len(names)} of each class."
                 )
     return hands
