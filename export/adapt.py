@@ -17,13 +17,23 @@ from edge.contract.bundle import MANIFEST_NAME
 from edge.decide import Rule, decide
 from edge.errors import CxrError
 from edge.typicality import Typicality
-from export.adapt_card import DONE, PARENT_CARD, adapted_card, count_lines, counts_of, licence_of, metrics_of, version_of
+from export.adapt_card import (
+    DONE,
+    PARENT_CARD,
+    adapted_card,
+    count_lines,
+    counts_of,
+    licence_of,
+    metrics_of,
+    version_of,
+    without_of,
+)
 from export.adapt_data import FEWEST, Hospital, Mode, Part, read_hospital
 from export.adapt_table import Row, answers_of, as_json, compare, lines, verdict
 from export.bundle import CARD_NAME, LICENCE_NAME, Words, write_files
-from export.calibrate import fit_thresholds
+from export.calibrate import HOTTEST, fit_thresholds
 from export.errors import ExportError, ReportError
-from export.typicality import with_distances
+from export.typicality import fit_typicality, with_distances
 
 Say = Callable[[str], None]
 
@@ -35,6 +45,7 @@ MISCOVERAGE = 0.15
 class _Made:
     """`export.bundle.Calibrated`."""
 
+    classes: Sequence[str]
     graph: bytes
     temperature: float
     candidate: float
@@ -100,12 +111,13 @@ def adapt(
     if not hospital.people:
         say("patients are not known for all pictures: pictures of one person may be in two parts, and the figures too good")
     tuning: dict[str, Any] | None = None
-    classifier = parent.classifier
+    classifier, classes = parent.classifier, manifest.classes
     if mode == "fine-tune":
-        graph, tuning = _tuned(graph, manifest.classes, hospital.parts["training"], seed, say)
+        classes = [name for name in manifest.classes if name not in without]
+        graph, tuning = _tuned(graph, manifest.classes, hospital.parts["training"], classes, seed, say)
         classifier = Classifier(graph)
     miscoverage = MISCOVERAGE if manifest.miscoverage is None else manifest.miscoverage
-    made = _calibrated(graph, classifier, hospital.parts["calibration"], parent, miscoverage)
+    made = _calibrated(graph, classifier, classes, hospital, parent, miscoverage)
     rows = _tested(parent, made, classifier, hospital.parts["test"])
     manifest_sha256 = hashlib.sha256((bundle / MANIFEST_NAME).read_bytes()).hexdigest()
     facts: dict[str, Any] = {
@@ -127,7 +139,7 @@ def adapt(
         "without": sorted(without),
         "fewest_patients": fewest,
         "seed": seed,
-        "fitted": _fitted(parent, made),
+        "fitted": _fitted(parent, made, mode),
         "fine_tuning": tuning,
         "test": as_json(rows),
         "verdict": verdict(rows),
@@ -137,7 +149,11 @@ def adapt(
     for line in (*lines(rows), verdict(rows)):
         say(line)
     if without:
-        say(f"No picture of {' or '.join(sorted(without))}: how well the network finds that here is not known.")
+        say(without_of(sorted(without), DONE[mode]))
+    if made.temperature >= HOTTEST:
+        say(
+            "The scores hold nothing that these classes could be told by: no temperature fits. Fine-tune it, or do not use it here."
+        )
     say(f"wrote {out}: {manifest.name} {version}")
     return rows
 
@@ -149,14 +165,19 @@ def _opened(folder: Path) -> Bundle:
         raise ReportError(str(error)) from None
 
 
-def _tuned(graph: bytes, classes: Sequence[str], part: Part, seed: int, say: Say) -> tuple[bytes, dict[str, Any]]:
+def _tuned(
+    graph: bytes, classes: Sequence[str], part: Part, keep: Sequence[str], seed: int, say: Say
+) -> tuple[bytes, dict[str, Any]]:
     from export import fine_tune as tuning  # TensorFlow comes only when it trains
 
-    tuned = tuning.fine_tune(graph, classes, part, seed=seed)
+    tuned = tuning.fine_tune(graph, classes, part, keep=keep, seed=seed)
     for name, loss in tuned.losses.items():
         say(f"pull {name}: loss {loss:.4f} on training patients left out in turn")
-    if tuned.pull is None:
-        say("no training does better there than the weights as they were, so they stay")
+    say(
+        "no training does better there than the weights as they were, so they stay"
+        if tuned.pull is None
+        else f"pull {tuned.pull:g}"
+    )
     recipe = tuning.RECIPE
     return tuned.graph, {
         "pull": tuned.pull,
@@ -167,35 +188,48 @@ def _tuned(graph: bytes, classes: Sequence[str], part: Part, seed: int, say: Say
     }
 
 
-def _calibrated(graph: bytes, classifier: Classifier, part: Part, parent: Bundle, miscoverage: float) -> _Made:
+def _calibrated(
+    graph: bytes, classifier: Classifier, classes: Sequence[str], hospital: Hospital, parent: Bundle, miscoverage: float
+) -> _Made:
+    """Fit everything on the calibration part.
+
+    Of a network that has learned here, what is usual is what it learned from: fitted to a distance from the parent's pictures, it
+    would take theirs for usual too, and answer them with what it no longer knows.
+    """
+    part = hospital.parts["calibration"]
     scores = _scores(classifier, part)
-    logits = np.stack([one.logits for one in scores]).astype(np.float64)
-    found = fit_thresholds(logits, part.truth, parent.manifest.classes, miscoverage)
-    known = parent.typicality
+    truth = np.array([list(classes).index(label) for label in part.labels], dtype=np.int64)
+    found = fit_thresholds(np.stack([one.logits for one in scores]).astype(np.float64), truth, classes, miscoverage)
+    known, training = parent.typicality, hospital.parts.get("training")
     if known is not None:
-        known = with_distances(known, np.stack([one.traits for one in scores]))
-    return _Made(graph, found.temperature, found.candidate, found.sensitivity, known)
+        traits = np.stack([one.traits for one in scores])
+        if training is None:
+            known = with_distances(known, traits)
+        else:
+            learned = np.stack([one.traits for one in _scores(classifier, training)])
+            kinds = np.unique([sample.source for sample in training.samples], return_inverse=True)[1]
+            known = fit_typicality(learned, kinds, traits, known.limit)
+    return _Made(classes, graph, found.temperature, found.candidate, found.sensitivity, known)
 
 
 def _tested(parent: Bundle, made: _Made, classifier: Classifier, part: Part) -> list[Row]:
-    manifest = parent.manifest
-    rule = Rule(tuple(manifest.classes), made.temperature, made.candidate, made.candidate, made.typicality)
-    before = answers_of(_scores(parent.classifier, part), parent.answer)
-    after = answers_of(_scores(classifier, part), lambda one: decide(one, rule))
-    return compare(before, after, part.truth, part.patients, manifest.classes)
+    rule = Rule(tuple(made.classes), made.temperature, made.candidate, made.candidate, made.typicality)
+    before = answers_of(_scores(parent.classifier, part), parent.answer, parent.manifest.classes)
+    after = answers_of(_scores(classifier, part), lambda one: decide(one, rule), made.classes)
+    return compare(before, after, part.labels, part.patients)
 
 
 def _scores(classifier: Classifier, part: Part) -> list[Scores]:
     return [classifier.run(picture) for picture in part.pixels]
 
 
-def _fitted(parent: Bundle, made: _Made) -> dict[str, dict[str, float]]:
+def _fitted(parent: Bundle, made: _Made, mode: Mode) -> dict[str, dict[str, float]]:
     manifest = parent.manifest
     rows = {
         "temperature": {"before": manifest.temperature, "after": made.temperature},
         "answers when one class alone has a probability of at least": {"before": manifest.candidate, "after": made.candidate},
     }
-    if parent.typicality is not None and made.typicality is not None:
+    if parent.typicality is not None and made.typicality is not None and mode == "recalibrate":
         ends = [round(float(np.quantile(k.distances, 1 - k.limit)), 2) for k in (parent.typicality, made.typicality)]
         rows["answers pictures up to this distance from what was learned"] = {"before": ends[0], "after": ends[1]}
     return rows
@@ -214,8 +248,10 @@ def _write(
 ) -> None:
     """Write beside, verify as a device does, then rename: a run that is stopped leaves no half bundle."""
     manifest = parent.manifest
-    report = {
-        "classes": list(manifest.classes),
+    lost = [name for name in manifest.classes if name not in made.classes]
+    report: dict[str, Any] = {
+        "intended_use": manifest.intended_use + (f" This bundle no longer says {' or '.join(lost)}." if lost else ""),
+        "classes": list(made.classes),
         "preprocessing": manifest.preprocessing,
         "preprocessing_side": manifest.input_side,
         "miscoverage": miscoverage,
@@ -226,14 +262,14 @@ def _write(
     words = Words(
         name=manifest.name,
         version=version,
-        classes=manifest.classes,
+        classes=made.classes,
         miscoverage=miscoverage,
         trained_on=[*manifest.trained_on, _learned(hospital, mode)],
         licence=manifest.licence,
         licence_text=licence_of(licence, mode, hospital),
-        intended_use=manifest.intended_use,
+        intended_use=report["intended_use"],
         metrics=metrics_of(facts),
-        card=adapted_card(report, manifest),
+        card=adapted_card(report, manifest.name),
         report=report,
     )
     beside = out.with_name(f"{out.name}.new")

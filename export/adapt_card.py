@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from edge.contract.bundle import Manifest
 from export.adapt_data import Hospital, Mode
 
 DONE: dict[Mode, str] = {"recalibrate": "recalibrated", "fine-tune": "fine-tuned"}
@@ -26,8 +25,8 @@ def counts_of(hospital: Hospital, classes: Sequence[str]) -> dict[str, dict[str,
     result = {}
     for name, part in hospital.parts.items():
         rows = {"all": {"pictures": len(part.samples), "patients": len(set(part.patients))}}
-        for number, label in enumerate(classes):
-            mine = part.patients[part.truth == number]
+        for label in classes:
+            mine = part.patients[part.labels == label]
             rows[label] = {"pictures": len(mine), "patients": len(set(mine))}
         result[name] = rows
     return result
@@ -53,21 +52,21 @@ terms of their own.
     return f"{text}{added}" if text else ""
 
 
-def adapted_card(report: dict[str, Any], manifest: Manifest) -> str:
+def adapted_card(report: dict[str, Any], name: str) -> str:
     """Return MODEL_CARD.md of an adapted bundle.
 
     Args:
         report: of `export.adapt.adapt`.
-        manifest: of the parent.
+        name: of the bundle.
     """
     facts = report["adapted"]
     parent, data, fitted = facts["parent"], facts["data"], facts["fitted"]
     mode = facts["mode"]
     lines = [
         "<!-- Written by `cxr-export adapt` from report.json. -->",
-        f"# Model card: {manifest.name} {report['version']}",
+        f"# Model card: {name} {report['version']}",
         "",
-        manifest.intended_use,
+        report["intended_use"],
         "",
         f"This bundle was {mode} from {parent['name']} {parent['version']} on labelled pictures of {data['name']}.",
         f"Everything that the card of that bundle, `{PARENT_CARD}`, says of its training, its limits and its shortcuts holds for",
@@ -90,11 +89,7 @@ def adapted_card(report: dict[str, Any], manifest: Manifest) -> str:
             else ["- Patients are not known for all of them: pictures of one person may be in two parts."]
         ),
         *([f"- The device refuses {count} pictures ({reason}); they are in no part." for reason, count in data["refused"].items()]),
-        *(
-            [f"- No picture of {' or '.join(facts['without'])}: how well the network finds that here is not known."]
-            if facts["without"]
-            else []
-        ),
+        *([f"- {without_of(facts['without'], facts['mode'])}"] if facts["without"] else []),
         "",
         "| | before | after |",
         "|---|---|---|",
@@ -116,6 +111,14 @@ def adapted_card(report: dict[str, Any], manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def without_of(without: Sequence[str], mode: str) -> str:
+    """Return what it means that classes have no picture."""
+    names = " or ".join(without)
+    if mode == DONE["fine-tune"]:
+        return f"No picture of {names}: it would have been unlearned unseen, so this bundle has no such answer any more."
+    return f"No picture of {names}: how well the network finds that here is not known."
 
 
 def metrics_of(facts: dict[str, Any]) -> dict[str, Any]:

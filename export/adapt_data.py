@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.decode import decode_file
 from edge.errors import ImageError, Refused
 from edge.preprocess import preprocess_image
 from edge.quality import check_quality
 from export.calibrate import SENSITIVITIES
-from export.dataset import Pixels, Sample, selected, some
+from export.dataset import Pixels, Sample, patients, selected, some
 from export.errors import DataError
 from export.layouts.registry import find_layout, read_all
 from export.requirements import require_bundle_classes, require_people
@@ -41,12 +42,20 @@ _HANDS: dict[Mode, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """Some of the pictures. pixels: shape (n, side, side), uint8. truth: shape (n,), class indexes. patients: shape (n,)."""
+    """Some of the pictures. pixels: shape (n, side, side), uint8."""
 
     samples: list[Sample]
     pixels: Pixels
-    truth: np.ndarray[tuple[int], np.dtype[np.int64]]
-    patients: np.ndarray[tuple[int], np.dtype[np.str_]]
+
+    @property
+    def labels(self) -> npt.NDArray[np.str_]:
+        """Names of classes, shape (n,)."""
+        return np.array([sample.label for sample in self.samples], dtype=np.str_)
+
+    @property
+    def patients(self) -> npt.NDArray[np.str_]:
+        """Codes of patients, shape (n,)."""
+        return patients(self.samples)
 
 
 @dataclass(frozen=True)
@@ -106,9 +115,7 @@ def read_hospital(
     parts = {}
     for name in dict.fromkeys(_HANDS[mode]):
         places = np.flatnonzero([_HANDS[mode][hand] == name for hand in hands])
-        mine = [samples[int(place)] for place in places]
-        truth = np.array([classes.index(sample.label) for sample in mine], dtype=np.int64)
-        parts[name] = Part(mine, pixels[places], truth, np.array([sample.patient for sample in mine], dtype=np.str_))
+        parts[name] = Part([samples[int(place)] for place in places], pixels[places])
     return Hospital(
         name=folder.resolve().name,
         layout=chosen.name,

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.classify import Scores
 from edge.decide import Decision
-from export.metrics import Estimate, Floats, Ints, aucs, bounded, divide, draws
+from export.metrics import Estimate, Floats, aucs, bounded, divide, draws
 
 BINS = 10
 """Of confidence, equally wide, as in `export.evaluate.calibration_error`."""
@@ -18,10 +19,11 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Answers:
-    """What a device says of n pictures. chances: shape (n, classes). answered: shape (n,)."""
+    """What a device says of n pictures. classes: that it knows. chances: shape (n, classes). answered: shape (n,)."""
 
+    classes: tuple[str, ...]
     chances: Floats
-    answered: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    answered: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,28 @@ class Row:
         return self.gain if self.difference.value > 0 else -self.gain
 
 
-def answers_of(scores: Sequence[Scores], decide: Callable[[Scores], Decision]) -> Answers:
+def answers_of(scores: Sequence[Scores], decide: Callable[[Scores], Decision], classes: Sequence[str]) -> Answers:
     """Return what a device says of pictures, by its own code."""
     decisions = [decide(one) for one in scores]
     return Answers(
+        classes=tuple(classes),
         chances=np.array([list(decision.probabilities.values()) for decision in decisions], dtype=np.float64),
         answered=np.array([not decision.abstained for decision in decisions], dtype=np.bool_),
     )
 
 
-def compare(before: Answers, after: Answers, truth: Ints, patients: np.ndarray[Any, Any], classes: Sequence[str]) -> list[Row]:
-    """Return all figures of the same pictures. Intervals are of a bootstrap over patients, the same for both."""
+def compare(before: Answers, after: Answers, truth: npt.NDArray[np.str_], patients: npt.NDArray[np.str_]) -> list[Row]:
+    """Return all figures of the same pictures. Intervals are of a bootstrap over patients, the same for both.
+
+    Args:
+        before: of the parent.
+        after: of the adapted bundle, which may know fewer classes.
+        truth: shape (n,), names of classes that both know.
+        patients: shape (n,).
+    """
     weights = np.vstack([np.ones(len(truth)), draws(patients)])
     people = len(set(patients))
-    first, second = (_figures(answers, truth, classes, weights) for answers in (before, after))
+    first, second = (_figures(answers, truth, weights) for answers in (before, after))
     rows = []
     for name, (gain, old) in first.items():
         new = second[name][1]
@@ -124,14 +134,14 @@ def _difference(change: Floats, pictures: int, people: int) -> Estimate | None:
     return Estimate(float(change[0]), low, high, pictures, people)
 
 
-def _figures(answers: Answers, truth: Ints, classes: Sequence[str], weights: Floats) -> dict[str, tuple[int, Floats]]:
+def _figures(answers: Answers, truth: npt.NDArray[np.str_], weights: Floats) -> dict[str, tuple[int, Floats]]:
     """Return name -> (gain, its value for every row of weights)."""
     best = answers.chances.max(axis=1)
-    right = answers.chances.argmax(axis=1) == truth
+    right = np.array(answers.classes)[answers.chances.argmax(axis=1)] == truth
     total = weights.sum(axis=1)
     result = {"accuracy, had it answered all": (1, weights @ right / total)}
-    for number, name in enumerate(classes):
-        positive = truth == number
+    for number, name in enumerate(answers.classes):
+        positive = truth == name
         if 0 < positive.sum() < len(truth):
             result[f"AUC, {name} against the rest"] = (1, aucs(positive, answers.chances[:, number], weights))
     member = np.eye(BINS)[np.minimum((best * BINS).astype(np.int64), BINS - 1)]

@@ -15,6 +15,9 @@ ANSWERED = 0.8
 
 SENSITIVITIES = (0.90, 0.95)
 
+HOTTEST = 10.0
+"""The highest temperature that is tried: all probabilities are then nearly the same."""
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -61,7 +64,7 @@ def fit_temperature(logits: npt.NDArray[np.floating], truth: npt.NDArray[np.int6
 
     Guo et al. 2017, "On calibration of modern neural networks". One number, so a fine grid is enough.
     """
-    grid = np.geomspace(0.1, 10, 401)
+    grid = np.geomspace(0.1, HOTTEST, 401)
     rows = np.arange(len(truth))
     losses = [-np.mean(np.log(probabilities(logits, t)[rows, truth] + 1e-12)) for t in grid]
     return round(float(grid[int(np.argmin(losses))]), 4)

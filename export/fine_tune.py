@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from export.adapt_data import Part
 from export.calibrate import Floats, probabilities
 from export.compress.representative import representative_by_patient
 from export.dataset import load_lungs
-from export.networks.ours import assemble
+from export.networks.ours import assemble, centre, reader
 from export.quantize import quantize
 from export.reopen import reopened
 from export.splits import deal
@@ -28,11 +29,12 @@ pictures, the less they move (Li, Grandvalet and Davoine 2018, "Explicit inducti
 """
 _FOLDS = 3
 _REPRESENTATIVE = 100
+_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """graph: the int8 file. pull: the chosen one of PULLS, None if the old weights were the best. losses: of each, held-out.
+    """graph: the int8 file. pull: the chosen one of PULLS, None if the old weights stay. losses: of each, held-out.
 
     The losses are mean negative log-likelihoods of training patients that were left out in turn; "as it was" is without training.
     """
@@ -43,17 +45,26 @@ class Tuned:
 
 
 def fine_tune(
-    graph: bytes, classes: Sequence[str], part: Part, *, seed: int, recipe: Recipe = RECIPE, pulls: Sequence[float] = PULLS
+    graph: bytes,
+    classes: Sequence[str],
+    part: Part,
+    *,
+    keep: Sequence[str],
+    seed: int,
+    recipe: Recipe = RECIPE,
+    pulls: Sequence[float] = PULLS,
 ) -> Tuned:
     """Train the reader of a bundle further; its eyes stay as they are.
 
-    How strongly the old weights hold it back is chosen on training patients left out in turn; if no training does better than the
-    old weights there, they stay.
+    How strongly the old weights hold it back is chosen on training patients left out in turn: as strongly as does no worse than the
+    best by more than chance (one standard error, Breiman et al. 1984, "Classification and regression trees"). No training at all is
+    the strongest.
 
     Args:
         graph: of the bundle.
         classes: of the bundle, in the order of its outputs.
         part: the training part.
+        keep: classes that the new network has, in this order; every one has pictures, since one without would be unlearned.
         seed: of everything.
         recipe: of the training; its penalty is not used.
         pulls: see PULLS.
@@ -61,40 +72,68 @@ def fine_tune(
     Raises:
         WeightsError: if the network is not ours.
     """
-    side = part.pixels.shape[1]
-    seeing, reading = reopened(graph, len(classes), side)
+    seeing, whole = reopened(graph, len(classes), part.pixels.shape[1])
+    reading = with_classes(whole, [list(classes).index(name) for name in keep])
+    truth = np.array([list(keep).index(label) for label in part.labels], dtype=np.int64)
     representative = part.pixels[representative_by_patient(part.samples, _REPRESENTATIVE, seed)]
     fold = deal(part.samples, _FOLDS, seed)
-    lungs = np.zeros(part.pixels.shape, dtype=np.bool_)
     masked = np.array([sample.lung_mask is not None for sample in part.samples])
-    if masked.any():
-        lungs[masked] = load_lungs([sample for sample in part.samples if sample.lung_mask is not None])
-    views = make_views(Int8Eyes(seeing, representative), part.pixels, lungs, fold, recipe.strength, count=recipe.views, seed=seed)
-    everyone = np.arange(len(part.samples))
-    allowed = np.eye(len(classes), dtype=np.float32)[part.truth]
-    lesson = Lesson(views, allowed, masked, everyone, np.ones(len(everyone)))
-    seeded = replace(recipe, seed=seed)
-    losses = {"as it was": _loss(reading, views, part, everyone)}
+    views = make_views(
+        Int8Eyes(seeing, representative), part.pixels, _lungs(part, masked), fold, recipe.strength, count=recipe.views, seed=seed
+    )
+    everyone = np.arange(len(truth))
+    lesson = Lesson(views, np.eye(len(keep), dtype=np.float32)[truth], masked, everyone, np.ones(len(everyone)))
+    seeded = replace(recipe, seed=seed, penalty=0.0)
+    losses: dict[float, Floats] = {}
     for pull in pulls:
-        total = 0.0
+        losses[pull] = np.zeros(len(truth))
         for held in range(_FOLDS):
             rest, out = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
             made = train(replace(lesson, chosen=rest), seeded, Start(reading, pull / len(rest)))
-            total += _loss(made, views, part, out) * len(out)
-        losses[f"{pull:g}"] = total / len(everyone)
-    best = min(losses, key=lambda name: losses[name])
-    kept = None if best == "as it was" else float(best)
-    if kept is not None:
+            losses[pull][out] = _losses(made, views, truth, out)
+    losses[np.inf] = _losses(reading, views, truth, everyone)
+    kept = strongest(losses)
+    if np.isfinite(kept):
         reading = train(lesson, seeded, Start(reading, kept / len(everyone)))
-    rounded = {name: round(loss, 4) for name, loss in losses.items()}
-    return Tuned(quantize(assemble(seeing, reading), representative), kept, rounded)
+    return Tuned(
+        quantize(assemble(seeing, reading), representative),
+        kept if np.isfinite(kept) else None,
+        {f"{pull:g}" if np.isfinite(pull) else "as it was": round(float(values.mean()), 4) for pull, values in losses.items()},
+    )
 
 
-def _loss(reading: Any, views: Views, part: Part, places: Any) -> float:
-    """Return the mean negative log-likelihood of whole, unchanged pictures."""
+def with_classes(reading: Any, keep: Sequence[int]) -> Any:
+    """Return a reader of some of the classes of another, by their places."""
+    made = reader(len(keep), reading.input_shape[1])
+    made.get_layer("lungs").set_weights(reading.get_layer("lungs").get_weights())
+    made.get_layer("signs").set_weights([values[..., list(keep)] for values in reading.get_layer("signs").get_weights()])
+    centre(made)
+    return made
+
+
+def strongest(losses: Mapping[float, Floats]) -> float:
+    """Return the largest key whose losses, one a picture, are no worse than the least by more than one standard error."""
+    best = min(losses, key=lambda pull: float(losses[pull].mean()))
+    fair = [best]
+    for pull, values in losses.items():
+        worse = values - losses[best]
+        if worse.mean() <= worse.std() / len(worse) ** 0.5:
+            fair.append(pull)
+    return max(fair)
+
+
+def _lungs(part: Part, masked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    lungs = np.zeros(part.pixels.shape, dtype=np.bool_)
+    if masked.any():
+        lungs[masked] = load_lungs([sample for sample in part.samples if sample.lung_mask is not None])
+    return lungs
+
+
+def _losses(reading: Any, views: Views, truth: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Floats:
+    """Return the negative log-likelihood of whole, unchanged pictures, shape (n,)."""
     scores: list[Floats] = []
-    for first in range(0, len(places), 64):
-        features = views.features[0, places[first : first + 64]].astype(np.float32)
+    for first in range(0, len(places), _AT_A_TIME):
+        features = views.features[0, places[first : first + _AT_A_TIME]].astype(np.float32)
         scores.append(np.asarray(reading(features, training=False)["scores"], dtype=np.float64))
     chances = probabilities(np.concatenate(scores), 1.0)
-    return float(-np.mean(np.log(chances[np.arange(len(places)), part.truth[places]] + 1e-12)))
+    return np.asarray(-np.log(chances[np.arange(len(places)), truth[places]] + 1e-12))
