@@ -25,13 +25,13 @@ from export.adapt_card import (
     counts_of,
     licence_of,
     metrics_of,
+    remarks_of,
     version_of,
-    without_of,
 )
 from export.adapt_data import FEWEST, Hospital, Mode, Part, read_hospital
 from export.adapt_table import Row, answers_of, as_json, compare, lines, verdict
 from export.bundle import CARD_NAME, LICENCE_NAME, Words, write_files
-from export.calibrate import HOTTEST, fit_thresholds
+from export.calibrate import fit_thresholds
 from export.errors import ExportError, ReportError
 from export.typicality import fit_typicality, with_distances
 
@@ -106,10 +106,6 @@ def adapt(
     say(f"{manifest.name} {manifest.version}, model {manifest.model_sha256[:12]}, to be {DONE[mode]} on {hospital.name}")
     for line in count_lines(counts):
         say(line)
-    for reason, count in hospital.refused.items():
-        say(f"the device refuses {count} pictures ({reason}): they are left out")
-    if not hospital.people:
-        say("patients are not known for all pictures: pictures of one person may be in two parts, and the figures too good")
     tuning: dict[str, Any] | None = None
     classifier, classes = parent.classifier, manifest.classes
     if mode == "fine-tune":
@@ -133,6 +129,7 @@ def adapt(
             "layout": hospital.layout,
             "pictures_sha256": hospital.sha256,
             "patients_known": hospital.people,
+            "children": hospital.children,
             "refused": hospital.refused,
             "parts": counts,
         },
@@ -146,14 +143,8 @@ def adapt(
     }
     version = version_of(manifest.version, mode, (manifest_sha256, hospital.sha256, str(seed), *sorted(without)))
     _write(bundle, out, parent, made, hospital, mode, version, miscoverage, facts)
-    for line in (*lines(rows), verdict(rows)):
+    for line in (*remarks_of(facts), *lines(rows), verdict(rows)):
         say(line)
-    if without:
-        say(without_of(sorted(without), DONE[mode]))
-    if made.temperature >= HOTTEST:
-        say(
-            "The scores hold nothing that these classes could be told by: no temperature fits. Fine-tune it, or do not use it here."
-        )
     say(f"wrote {out}: {manifest.name} {version}")
     return rows
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from export.adapt_data import Hospital, Mode
+from export.calibrate import HOTTEST
 
 DONE: dict[Mode, str] = {"recalibrate": "recalibrated", "fine-tune": "fine-tuned"}
 PARENT_CARD = "PARENT_MODEL_CARD.md"
@@ -46,8 +47,8 @@ def licence_of(text: str, mode: Mode, hospital: Hospital) -> str:
     """Return the licence of the parent, with what the hospital's pictures add to it."""
     what = "Its weights were trained further on" if mode == "fine-tune" else "Its thresholds were fitted to"
     added = f"""
-This bundle was adapted. {what} pictures of {hospital.name}, which are not in this folder; whoever owns them may set
-terms of their own.
+This bundle was adapted. {what} pictures of {hospital.name}.
+They are not in this folder. Whoever owns them may set terms of their own.
 """
     return f"{text}{added}" if text else ""
 
@@ -83,13 +84,7 @@ def adapted_card(report: dict[str, Any], name: str) -> str:
         "",
         *(f"- {line}" for line in count_lines(data["parts"])),
         f"- Pictures (SHA-256 over files and labels): {data['pictures_sha256']}.",
-        *(
-            []
-            if data["patients_known"]
-            else ["- Patients are not known for all of them: pictures of one person may be in two parts."]
-        ),
-        *([f"- The device refuses {count} pictures ({reason}); they are in no part." for reason, count in data["refused"].items()]),
-        *([f"- {without_of(facts['without'], facts['mode'])}"] if facts["without"] else []),
+        *(f"- {remark}" for remark in remarks_of(facts)),
         "",
         "| | before | after |",
         "|---|---|---|",
@@ -113,12 +108,25 @@ def adapted_card(report: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
-def without_of(without: Sequence[str], mode: str) -> str:
-    """Return what it means that classes have no picture."""
-    names = " or ".join(without)
-    if mode == DONE["fine-tune"]:
-        return f"No picture of {names}: it would have been unlearned unseen, so this bundle has no such answer any more."
-    return f"No picture of {names}: how well the network finds that here is not known."
+def remarks_of(facts: dict[str, Any]) -> list[str]:
+    """Return sentences on what the pictures cannot show; `facts` as in the report."""
+    data, names = facts["data"], " or ".join(facts["without"])
+    remarks = [f"The device refuses {count} pictures ({reason}); they are in no part." for reason, count in data["refused"].items()]
+    if not data["patients_known"]:
+        remarks.append(
+            "Patients are not known for all pictures: those of one person may be in two parts, and the figures too good."
+        )
+    if data["children"]:
+        remarks.append(f"{data['children']} pictures are of children. Look whether the intended use of the bundle takes them in.")
+    if names and facts["mode"] == DONE["fine-tune"]:
+        remarks.append(f"No picture of {names}: it would be unlearned unseen, so this bundle has no such answer any more.")
+    elif names:
+        remarks.append(f"No picture of {names}: how well the network finds that here is not known.")
+    if facts["fitted"]["temperature"]["after"] >= HOTTEST:
+        remarks.append(
+            "No temperature fits: the scores say nothing of these classes here. Fine-tune, or do not use the network here."
+        )
+    return remarks
 
 
 def metrics_of(facts: dict[str, Any]) -> dict[str, Any]:

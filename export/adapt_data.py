@@ -64,6 +64,7 @@ class Hospital:
 
     name: of the folder. layout: that it was read in. sha256: over what the files and labels are. refused: reason code -> how many
     pictures the device would refuse; they are in no part. people: whether the patient codes are those of persons.
+    children: how many pictures are said to be of children.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Hospital:
     sha256: str
     refused: dict[str, int]
     people: bool
+    children: int
     parts: dict[str, Part]
 
 
@@ -122,6 +124,7 @@ def read_hospital(
         sha256=_digest(samples),
         refused=refused,
         people=all(sample.patient_known for sample in samples),
+        children=sum(sample.group == "child" for sample in samples),
         parts=parts,
     )
 

@@ -92,6 +92,8 @@ def _report(bundle: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read ({error.strerror}). `cxr-export chest` writes it into a bundle.") from None
     except msgspec.DecodeError as error:
         raise ReportError(f"{path} is damaged: {error}. Take the bundle again from where it was made.") from None
+    if "adapted" in report:
+        raise ReportError(f"{path} is of an adapted bundle, whose card `cxr-export adapt` has written; there is no page for it.")
     if report.get("classes") != list(CLASSES):
         raise ReportError(
             f"{path} is of a model with the classes {report.get('classes')}; the pages are written for {list(CLASSES)}."
