@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,11 +14,9 @@ from edge.classify import Classifier
 from edge.contract.bundle import MANIFEST_NAME, Golden, Known, Manifest
 from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, write_pgm
 from edge.preprocess import preprocess
+from edge.typicality import Typicality
 from export.card import INTENDED_USE, LICENCE, TRAINED_ON, headline, model_card
 from export.phantom import phantom, random_opacities
-
-if TYPE_CHECKING:
-    from export.model import Finished
 
 MODEL_NAME = "model.tflite"
 KNOWN_NAME = "known.f32"
@@ -24,13 +24,64 @@ MINIMUM_SOFTWARE = "0.1.0"
 """The first version whose devices apply typicality and conformal sets."""
 REPORT_NAME = "report.json"
 CARD_NAME = "MODEL_CARD.md"
+LICENCE_NAME = "LICENSE"
 
 _GOLDEN = {"clear": (11, 0), "opacities": (12, 3), "dense": (13, 9)}
 """Name of a golden input: seed of its phantom, number of opacities."""
 
 
-def write_bundle(folder: Path, model: Finished, report: dict[str, Any], *, version: str) -> None:
-    """Write a whole bundle into `folder`, which is made; files of an earlier bundle are replaced.
+class Calibrated(Protocol):
+    """A network's int8 file and what turns its scores into answers; see `edge.contract.bundle.Manifest`."""
+
+    @property
+    def graph(self) -> bytes:
+        """The int8 file."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """Of the softmax."""
+        ...
+
+    @property
+    def candidate(self) -> float:
+        """Of the split-conformal sets."""
+        ...
+
+    @property
+    def sensitivity(self) -> dict[str, dict[str, float]]:
+        """Thresholds."""
+        ...
+
+    @property
+    def typicality(self) -> Typicality | None:
+        """None where the network gives no traits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a bundle says of itself.
+
+    metrics: of the manifest. licence: one line of it; licence_text: the whole, empty where there is none. card: MODEL_CARD.md.
+    report: report.json.
+    """
+
+    name: str
+    version: str
+    classes: Sequence[str]
+    miscoverage: float
+    trained_on: Sequence[str]
+    licence: str
+    licence_text: str
+    intended_use: str
+    metrics: dict[str, Any]
+    card: str
+    report: Mapping[str, Any]
+
+
+def write_bundle(folder: Path, model: Calibrated, report: dict[str, Any], *, version: str) -> None:
+    """Write the chest bundle into `folder`, which is made; files of an earlier bundle are replaced.
 
     Args:
         folder: where to write.
@@ -38,43 +89,66 @@ def write_bundle(folder: Path, model: Finished, report: dict[str, Any], *, versi
         report: of `export.chest.make_chest`; the manifest's metrics and the card are written from it.
         version: of the model.
     """
+    words = Words(
+        name="chest",
+        version=version,
+        classes=report["classes"],
+        miscoverage=report["miscoverage"],
+        trained_on=TRAINED_ON,
+        licence="see LICENSE: research use only, not a medical device",
+        licence_text=LICENCE,
+        intended_use=INTENDED_USE,
+        metrics=headline(report),
+        card=model_card(report),
+        report=report,
+    )
+    write_files(folder, model, words)
+
+
+def write_files(folder: Path, model: Calibrated, words: Words) -> None:
+    """Write a whole bundle into `folder`, which is made; files of an earlier bundle are replaced."""
     golden_folder = folder / "golden"
     golden_folder.mkdir(parents=True, exist_ok=True)
     for earlier in golden_folder.glob("*.p*"):
         earlier.unlink()
-    graph, known = model.graph, model.typicality.to_bytes()
-    (folder / MODEL_NAME).write_bytes(graph)
-    (folder / KNOWN_NAME).write_bytes(known)
+    (folder / MODEL_NAME).write_bytes(model.graph)
     manifest = Manifest(
-        name="chest",
-        version=version,
+        name=words.name,
+        version=words.version,
         model_file=MODEL_NAME,
-        model_sha256=hashlib.sha256(graph).hexdigest(),
+        model_sha256=hashlib.sha256(model.graph).hexdigest(),
         input_side=INPUT_SIDE,
         preprocessing=PREPROCESS_VERSION,
-        classes=list(report["classes"]),
+        classes=list(words.classes),
         minimum_software=MINIMUM_SOFTWARE,
         temperature=model.temperature,
         threshold=model.candidate,
         candidate=model.candidate,
-        miscoverage=report["miscoverage"],
+        miscoverage=words.miscoverage,
         sensitivity=model.sensitivity,
-        known=Known(
-            file=KNOWN_NAME,
-            sha256=hashlib.sha256(known).hexdigest(),
-            distances=list(model.typicality.distances),
-            limit=model.typicality.limit,
-        ),
-        golden=[_golden(golden_folder, name, graph) for name in sorted(_GOLDEN)],
-        trained_on=list(TRAINED_ON),
-        licence="see LICENSE: research use only, not a medical device",
-        intended_use=INTENDED_USE,
-        metrics=headline(report),
+        known=_known(folder, model.typicality) if model.typicality is not None else None,
+        golden=[_golden(golden_folder, name, model.graph) for name in sorted(_GOLDEN)],
+        trained_on=list(words.trained_on),
+        licence=words.licence,
+        intended_use=words.intended_use,
+        metrics=words.metrics,
     )
     _write_json(folder / MANIFEST_NAME, manifest)
-    _write_json(folder / REPORT_NAME, report)
-    (folder / "LICENSE").write_text(LICENCE, encoding="utf-8")
-    (folder / CARD_NAME).write_text(model_card(report), encoding="utf-8")
+    _write_json(folder / REPORT_NAME, words.report)
+    if words.licence_text:
+        (folder / LICENCE_NAME).write_text(words.licence_text, encoding="utf-8")
+    (folder / CARD_NAME).write_text(words.card, encoding="utf-8")
+
+
+def _known(folder: Path, typicality: Typicality) -> Known:
+    content = typicality.to_bytes()
+    (folder / KNOWN_NAME).write_bytes(content)
+    return Known(
+        file=KNOWN_NAME,
+        sha256=hashlib.sha256(content).hexdigest(),
+        distances=list(typicality.distances),
+        limit=typicality.limit,
+    )
 
 
 def _golden(folder: Path, name: str, graph: bytes) -> Golden:

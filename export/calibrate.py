@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +12,44 @@ Floats = npt.NDArray[np.float64]
 
 ANSWERED = 0.8
 """Share of validation pictures that get an answer from a network without conformal sets; the least sure rest is referred."""
+
+SENSITIVITIES = (0.90, 0.95)
+
+HOTTEST = 10.0
+"""The highest temperature that is tried: all probabilities are then nearly the same."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What turns logits into answers; see `edge.contract.bundle.Manifest`."""
+
+    temperature: float
+    candidate: float
+    sensitivity: dict[str, dict[str, float]]
+
+
+def fit_thresholds(
+    logits: npt.NDArray[np.floating], truth: npt.NDArray[np.int64], classes: Sequence[str], miscoverage: float
+) -> Thresholds:
+    """Fit everything that is fitted on held-out pictures.
+
+    Args:
+        logits: shape (n, classes).
+        truth: shape (n,), class indexes.
+        classes: names in the order of the logits; one without pictures gets no threshold of sensitivity.
+        miscoverage: see `fit_candidate`.
+    """
+    temperature = fit_temperature(logits, truth)
+    chances = probabilities(logits, temperature)
+    return Thresholds(
+        temperature=temperature,
+        candidate=fit_candidate(chances, truth, miscoverage),
+        sensitivity={
+            name: {f"{share:.2f}": sensitivity_threshold(chances, truth, target, share) for share in SENSITIVITIES}
+            for target, name in enumerate(classes)
+            if (truth == target).any()
+        },
+    )
 
 
 def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
@@ -23,7 +64,7 @@ def fit_temperature(logits: npt.NDArray[np.floating], truth: npt.NDArray[np.int6
 
     Guo et al. 2017, "On calibration of modern neural networks". One number, so a fine grid is enough.
     """
-    grid = np.geomspace(0.1, 10, 401)
+    grid = np.geomspace(0.1, HOTTEST, 401)
     rows = np.arange(len(truth))
     losses = [-np.mean(np.log(probabilities(logits, t)[rows, truth] + 1e-12)) for t in grid]
     return round(float(grid[int(np.argmin(losses))]), 4)

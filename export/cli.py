@@ -10,6 +10,7 @@ import msgspec
 
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import model_card, reference_page
+from export.cli_adapt import ADAPT_COMMANDS
 from export.cli_data import DATA_COMMANDS
 from export.cli_networks import NETWORK_COMMANDS
 from export.cli_options import FILE, FOLDER
@@ -91,6 +92,8 @@ def _report(bundle: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read ({error.strerror}). `cxr-export chest` writes it into a bundle.") from None
     except msgspec.DecodeError as error:
         raise ReportError(f"{path} is damaged: {error}. Take the bundle again from where it was made.") from None
+    if "adapted" in report:
+        raise ReportError(f"{path} is of an adapted bundle, whose card `cxr-export adapt` has written; there is no page for it.")
     if report.get("classes") != list(CLASSES):
         raise ReportError(
             f"{path} is of a model with the classes {report.get('classes')}; the pages are written for {list(CLASSES)}."
@@ -98,7 +101,7 @@ def _report(bundle: Path) -> dict[str, Any]:
     return report
 
 
-for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *REPORT_COMMANDS):
+for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *ADAPT_COMMANDS, *REPORT_COMMANDS):
     main.add_command(_command)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge.classify import Classifier
 from edge.typicality import Typicality
-from export.calibrate import fit_candidate, fit_temperature, probabilities, sensitivity_threshold
+from export.calibrate import fit_thresholds
 from export.dataset import CLASSES, Pixels, Sample
 from export.networks.ours import assemble
 from export.quantize import quantize
@@ -22,7 +22,6 @@ MISCOVERAGE = 0.15
 """Of the split-conformal sets."""
 UNFAMILIAR = 0.15
 """Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
-SENSITIVITIES = (0.90, 0.95)
 
 Floats = npt.NDArray[np.float64]
 Indexes = npt.NDArray[np.int64]
@@ -74,8 +73,7 @@ def finish(
     validation = np.array([i for i in split.validation if samples[i].label in CLASSES])
     truth = np.array([CLASSES.index(samples[i].label) for i in validation], dtype=np.int64)
     held_out = run(first, pixels[validation])
-    temperature = fit_temperature(held_out.logits, truth)
-    chances = probabilities(held_out.logits, temperature)
+    found = fit_thresholds(held_out.logits, truth, CLASSES, MISCOVERAGE)
     both = np.concatenate([lesson.chosen, split.validation])
     network = assemble(eyes, train(replace(lesson, chosen=both), recipe))
     graph = quantize(network, representative)
@@ -83,12 +81,9 @@ def finish(
     return Finished(
         graph=graph,
         network=network,
-        temperature=temperature,
-        candidate=fit_candidate(chances, truth, MISCOVERAGE),
-        sensitivity={
-            name: {f"{share:.2f}": sensitivity_threshold(chances, truth, target, share) for share in SENSITIVITIES}
-            for target, name in enumerate(CLASSES)
-        },
+        temperature=found.temperature,
+        candidate=found.candidate,
+        sensitivity=found.sensitivity,
         typicality=fit_typicality(run(graph, pixels[split.train]).traits, sources, held_out.traits, UNFAMILIAR),
     )
 

@@ -43,6 +43,11 @@ def patient_folds(samples: Sequence[Sample], *, folds: int, seed: int, validatio
     return splits
 
 
+def deal(samples: Sequence[Sample], hands: int, seed: int) -> Indexes:
+    """Return a hand, 0 .. hands - 1, for each sample: those of a patient in one, in each a like share of every (label, source)."""
+    return _deal(samples, hands, np.random.default_rng(seed))
+
+
 def require_patients(samples: Sequence[Sample], folds: int) -> None:
     """Return if every class has a patient for each test part and one more, for training beside it.
 

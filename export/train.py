@@ -3,8 +3,8 @@
 The reader is linear, and so is the mean of what it says over a picture once it is known where the lungs are. First the lung map is
 fitted to the masks (logistic regression, cell by cell), then the signs to the classes (multinomial logistic regression on features
 averaged over the lungs). Both problems have one solution, which does not depend on a seed, and are solved in seconds. The signs of
-each class are less by their mean over the classes (the softmax stays the same): the heat of a class then is what speaks for it rather
-than for the average of all.
+each class are less by their mean over the classes (the softmax stays the same): the heat of a class then is what speaks for it
+rather than for the average of all.
 
 Rounding is learned with the rest. The eyes' int8 file and their float network see a picture slightly differently, and the signs pay
 for every logit that differs: directions in which int8 is noisy get small weights (as in Bishop 1995, "Training with noise is
@@ -68,6 +68,18 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a training goes on from.
+
+    reader: it is not changed; its lung map stays. pull: what the squares of the changes of its signs cost, measured where all
+    features vary alike.
+    """
+
+    reader: Any
+    pull: float
+
+
+@dataclass(frozen=True)
 class _Examples:
     """What the signs learn from.
 
@@ -81,10 +93,13 @@ class _Examples:
     weight: Floats
 
 
-def train(lesson: Lesson, recipe: Recipe) -> Any:
-    """Return a trained reader (see `export.networks.ours.reader`)."""
+def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
+    """Return a trained reader (see `export.networks.ours.reader`); without a start, its signs are held back towards 0."""
     views = lesson.views
-    weights, bias = _find_lungs(lesson, np.random.default_rng(recipe.seed))
+    if start is None:
+        weights, bias = _find_lungs(lesson, np.random.default_rng(recipe.seed))
+    else:
+        weights, (bias,) = (value.astype(np.float64).ravel() for value in start.reader.get_layer("lungs").get_weights())
     taught = lesson.chosen[(lesson.allowed[lesson.chosen] == 0).any(axis=1)]
 
     def seen(features: npt.NDArray[np.float16]) -> Floats:
@@ -108,12 +123,19 @@ def train(lesson: Lesson, recipe: Recipe) -> Any:
     )
     noise = np.concatenate([int8 - float32 for int8, float32 in zip([plain, *changed], exact, strict=False)]) / scale
     noise *= np.sqrt(recipe.steadiness / len(exact))
-    signs = _descend(_sign_loss(examples, noise, recipe.strictness), (len(scale), classes)) / scale[:, np.newaxis]
+    before = np.zeros((len(scale), classes)) if start is None else _signs_of(start.reader) * scale[:, np.newaxis]
+    loss = _sign_loss(examples, noise, recipe.strictness, before, 1.0 if start is None else start.pull)
+    signs = _descend(loss, before) / scale[:, np.newaxis]
     signs = _on_grid(signs - signs.mean(axis=1, keepdims=True), plain)
     model = reader(classes, views.features.shape[2])
     model.get_layer("lungs").set_weights([weights[np.newaxis, np.newaxis, :, np.newaxis], np.array([bias])])
     model.get_layer("signs").set_weights([signs[np.newaxis, np.newaxis, :-1], signs[-1]])
     return model
+
+
+def _signs_of(reader: Any) -> Floats:
+    kernel, bias = reader.get_layer("signs").get_weights()
+    return np.concatenate([kernel[0, 0], bias[np.newaxis]]).astype(np.float64)
 
 
 def _on_grid(signs: Floats, seen: Floats) -> Floats:
@@ -138,7 +160,7 @@ def _find_lungs(lesson: Lesson, rng: np.random.Generator) -> tuple[Floats, float
         value = np.sum(np.logaddexp(0, logits) - wanted * logits) + 0.5 * kept @ kept
         return float(value), given.T @ (1 / (1 + np.exp(-logits)) - wanted) + kept
 
-    found = _descend(loss, (given.shape[1],))
+    found = _descend(loss, np.zeros(given.shape[1]))
     return found[:-1], float(found[-1])
 
 
@@ -155,8 +177,8 @@ def _over_lungs(features: npt.NDArray[np.float16], weights: Floats, bias: float)
     return np.stack(rows)
 
 
-def _sign_loss(examples: _Examples, noise: Floats, strictness: float) -> Loss:
-    """Return the penalized negative log-likelihood of signs, and its gradient."""
+def _sign_loss(examples: _Examples, noise: Floats, strictness: float, before: Floats, pull: float) -> Loss:
+    """Return the negative log-likelihood of signs, penalized for their distance from `before`, and its gradient."""
     given, wanted, open_ = examples.features, examples.wanted, examples.open[:, np.newaxis]
 
     def loss(flat: Floats) -> tuple[float, Floats]:
@@ -168,15 +190,16 @@ def _sign_loss(examples: _Examples, noise: Floats, strictness: float) -> Loss:
         fit = np.where(open_, -np.log(likely), -(wanted * np.log(chances + 1e-300)).sum(axis=1, keepdims=True))
         target = np.where(open_, chances * wanted / likely, wanted)
         shaken = noise @ signs
-        value = strictness * (examples.weight @ fit[:, 0] + 0.5 * np.sum(shaken**2)) + 0.5 * np.sum(signs**2)
-        slope = strictness * (given.T @ (examples.weight[:, np.newaxis] * (chances - target)) + noise.T @ shaken) + signs
+        moved = signs - before
+        value = strictness * (examples.weight @ fit[:, 0] + 0.5 * np.sum(shaken**2)) + 0.5 * pull * np.sum(moved**2)
+        slope = strictness * (given.T @ (examples.weight[:, np.newaxis] * (chances - target)) + noise.T @ shaken) + pull * moved
         return float(value), slope.ravel()
 
     return loss
 
 
-def _descend(loss: Loss, shape: tuple[int, ...]) -> Floats:
+def _descend(loss: Loss, start: Floats) -> Floats:
     from scipy.optimize import minimize
 
-    found = minimize(loss, np.zeros(int(np.prod(shape))), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
-    return np.asarray(found.x, dtype=np.float64).reshape(shape)
+    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
+    return np.asarray(found.x, dtype=np.float64).reshape(start.shape)

@@ -38,8 +38,12 @@ def fit_typicality(learned: Traits, kinds: npt.NDArray[np.int64], held_out: Trai
     mean = np.mean([values[kinds[even] == code].mean(axis=0) for code in codes], axis=0)
     precision = LedoitWolf(assume_centered=True).fit(values - mean).precision_
     whitening = np.linalg.cholesky(precision).T / scale
-    measure = Typicality((mean * scale).astype(np.float32), whitening.astype(np.float32), (1.0,), limit)
+    return with_distances(Typicality((mean * scale).astype(np.float32), whitening.astype(np.float32), (1.0,), limit), held_out)
+
+
+def with_distances(measure: Typicality, held_out: Traits) -> Typicality:
+    """Return the same measure with what is usual for these pictures, of which it has learned nothing."""
     distances = np.sort([measure.distance(row) for row in held_out])
     if len(distances) > _STEPS:
         distances = np.quantile(distances, (np.arange(_STEPS) + 0.5) / _STEPS)
-    return Typicality(measure.mean, measure.whitening, tuple(round(float(d), 4) for d in distances), limit)
+    return Typicality(measure.mean, measure.whitening, tuple(round(float(d), 4) for d in distances), measure.limit)
