@@ -20,6 +20,7 @@ from export.material import Material, read_material
 from export.metrics import auc, confusion, macro_recall
 from export.model import MISCOVERAGE, UNFAMILIAR, Finished, finish
 from export.predictions import Predictions
+from export.protocols import NamedSplit, Plan, RecordedPlan, record_plan
 from export.splits import Split
 from export.train import Lesson, Recipe
 
@@ -35,11 +36,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Chest:
-    """shipped: the model of the last fold. report: see `docs/reference/network.md`. predictions: of all folds, with controls."""
+    """shipped: the model of the last fold. report: see `docs/reference/network.md`. predictions: of all folds, with controls.
+
+    plan: the folds of darkcovid, so that other networks can be put to the same test.
+    """
 
     shipped: Finished
     report: dict[str, Any]
     predictions: list[Predictions]
+    plan: RecordedPlan
 
 
 def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, say: Say, folds: int = FOLDS) -> Chest:
@@ -88,7 +93,16 @@ def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, s
         "left_out": left | {"kermany": unseen.of_children(material, splits[SHIPPED_FOLD], shipped, found)},
     }
     report["seconds"] = round(time.monotonic() - began)
-    return Chest(shipped, report, unseen.as_predictions(found, material))
+    return Chest(shipped, report, unseen.as_predictions(found, material), _plan(material))
+
+
+def _plan(material: Material) -> RecordedPlan:
+    chosen = np.array([sample.dataset == "darkcovid" and sample.label in CLASSES for sample in material.samples])
+    named = [
+        NamedSplit(f"fold-{number}", Split(*(part[chosen[part]] for part in (split.train, split.validation, split.test))))
+        for number, split in enumerate(material.splits)
+    ]
+    return record_plan(Plan("fivefold", True, named, []), material.samples, CLASSES)
 
 
 def make_model(material: Material, split: Split, recipe: Recipe, without: str | None = None) -> Finished:

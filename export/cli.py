@@ -20,7 +20,7 @@ from export.dataset import CLASSES
 from export.errors import ExportError, ReportError
 from export.predictions import write_predictions
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 
 
 class _Sentences(click.Group):
@@ -54,24 +54,39 @@ def main() -> None:
 @click.option("--views", type=click.IntRange(1), default=None, help="Of each picture; fewer for a quick trial, of a worse model.")
 @click.option("--weights", type=FILE, default=None, help="Of MobileNetV2 0.35 without its top; without it, in DATA/weights.")
 @click.option("--predictions", "predicted", type=FILE, default=None, help="Also write what every fold said, for `evaluate`.")
+@click.option("--splits", "recorded", type=FILE, default=None, help="Also write the folds of darkcovid, for `crossval --splits`.")
 def chest(
-    data: Path, out: Path, page: Path | None, seed: int, views: int | None, weights: Path | None, predicted: Path | None
+    data: Path,
+    out: Path,
+    page: Path | None,
+    seed: int,
+    views: int | None,
+    weights: Path | None,
+    predicted: Path | None,
+    recorded: Path | None,
 ) -> None:
-    """Train, quantize, calibrate, cross-validate and bundle the chest model."""
+    """Train, quantize, calibrate, cross-validate and bundle the chest model; its ONNX file is written beside the bundle."""
     from export.chest import make_chest
     from export.networks.ours import WEIGHTS
+    from export.onnx import to_onnx
+    from export.reopen import reopened_bundle
     from export.train import Recipe
 
     recipe = Recipe() if views is None else Recipe(views=views)
     made = make_chest(data, recipe, weights=weights or data / WEIGHTS, seed=seed, say=click.echo)
     write_bundle(out, made.shipped, made.report, version=VERSION)
+    beside = out.parent / f"{out.name}.onnx"
+    beside.write_bytes(to_onnx(reopened_bundle(out)))
+    if recorded is not None:
+        recorded.parent.mkdir(parents=True, exist_ok=True)
+        recorded.write_bytes(msgspec.json.format(msgspec.json.encode(made.plan)))
     if predicted is not None:
         predicted.parent.mkdir(parents=True, exist_ok=True)
         write_predictions(predicted, made.predictions)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(reference_page(made.report), encoding="utf-8")
-    click.echo(f"wrote {out}")
+    click.echo(f"wrote {out} and {beside}")
 
 
 @main.command()

@@ -84,6 +84,9 @@ def try_command(
 @click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of each fine-tuning.")
 @click.option("--kernels", type=click.Choice(["pointwise", "all"]), default="pointwise", show_default=True, help="What is pruned.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Of the parts by patient: that of the network's training.")
+@click.option(
+    "--splits", type=FILE, default=None, help="Folds that `chest` or `crossval` wrote; the last one's test part is tested."
+)
 @click.option("--pictures", type=click.IntRange(16), default=None, help="At most so many to fine-tune on, for a quick look.")
 @click.option("--out", type=FILE, default=None, help="Also write the table here, as JSON.")
 def compress_command(
@@ -94,19 +97,20 @@ def compress_command(
     epochs: int,
     kernels: str,
     seed: int,
+    splits: Path | None,
     pictures: int | None,
     out: Path | None,
 ) -> None:
     """Prune and quantize NETWORK in every way; print what each costs and brings.
 
-    NETWORK is a folder of `cxr-export train`, a file of Keras or a name of the catalogue.
+    NETWORK is a bundle of ours, a folder of `cxr-export train`, a file of Keras or a name of the catalogue.
     """
     from export.compress.command import compress
     from export.compress.table import text, write
 
     table = compress(
         network, data, sets, weights=weights, epochs=epochs, kernels="all" if kernels == "all" else "pointwise", seed=seed,
-        limit=pictures, say=lambda line: click.echo(line, err=True),
+        splits=splits, limit=pictures, say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     click.echo(text(table))
     if out is not None:
@@ -120,7 +124,7 @@ def compress_command(
 def onnx_command(network: str, weights: Path | None, out: Path) -> None:
     """Write NETWORK as an ONNX file, and compare the two on drawn pictures.
 
-    NETWORK is a folder of `cxr-export train`, a file of Keras or a name of the catalogue.
+    NETWORK is a bundle of ours, a folder of `cxr-export train`, a file of Keras or a name of the catalogue.
     """
     import numpy as np
 

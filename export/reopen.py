@@ -7,15 +7,17 @@ further.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.bundle import load_bundle
 from edge.classify import new_interpreter
 from export.compress.folding import folded
 from export.errors import WeightsError
-from export.networks.ours import STRIDE, eyes, reader
+from export.networks.ours import STRIDE, assemble, eyes, reader
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,6 +50,19 @@ def reopened(graph: bytes, classes: int, side: int) -> tuple[Any, Any]:
         raise _stranger(f"it has a layer {min(set(found) - used)} more")
     seeing.trainable = False
     return seeing, reading
+
+
+def reopened_bundle(folder: Path) -> Any:
+    """Return the float network of a bundle, see `export.networks.ours.build`.
+
+    Raises:
+        BundleError: if the bundle is damaged.
+        WeightsError: if its network is not ours.
+    """
+    bundle = load_bundle(folder)
+    manifest = bundle.manifest
+    graph = (folder / manifest.model_file).read_bytes()
+    return assemble(*reopened(graph, len(manifest.classes), manifest.input_side))
 
 
 def constants(graph: bytes) -> dict[str, tuple[Floats, Floats]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.contract.bundle import MANIFEST_NAME
 from export.begin import held_out_split, read_begun
 from export.compress.centring import centred_if_possible
 from export.compress.distill import Distiller
@@ -22,6 +23,8 @@ from export.legacy_keras import keras
 from export.networks import borrowed  # noqa: F401 - its own layers have to be known before a file of them is read
 from export.networks.catalog import CATALOG, find
 from export.outcome import WEIGHTS
+from export.protocols import read_plan, replay_plan
+from export.reopen import reopened_bundle
 from export.requirements import require_trainable
 from export.splits import patient_folds
 
@@ -37,6 +40,7 @@ def compress(
     kernels: Kernels = "pointwise",
     representative: int = 100,
     folds: int = 5,
+    splits: Path | None = None,
     seed: int = 7,
     limit: int | None = None,
     rounds: int = 60,
@@ -45,7 +49,8 @@ def compress(
     """Return the table of one network.
 
     Args:
-        network: a folder of `cxr-export train`, a file that Keras has saved (.keras, .h5), or a name of the catalogue.
+        network: a bundle of our network, a folder of `cxr-export train`, a file that Keras has saved (.keras, .h5), or a name of the
+            catalogue.
         data: folder of the labelled X-rays.
         sets: which of its data sets.
         weights: for a name of the catalogue: file of the weights; without, they are random.
@@ -55,6 +60,8 @@ def compress(
         representative: how many pictures the ranges are measured on; one a patient.
         folds: the first of so many parts by patient is what is tested on, the rest is fine-tuned on. After a training of a folder
             what it held out is tested on instead.
+        splits: recorded by `cxr-export chest` or `crossval`; the last of them takes the place of folds and seed. It is the one that
+            the shipped network has not seen the test part of.
         seed: of the parts. The file's network must not have learned from the tested part: give the seed and folds of its training.
         limit: at most so many training pictures, for a quick look.
         rounds: of timing.
@@ -70,6 +77,9 @@ def compress(
     if begun:
         held_out = held_out_split(Path(network), begun, samples)
         learned, tested = held_out.train, held_out.validation
+    elif splits is not None:
+        split = replay_plan(read_plan(splits), samples, classes).splits[-1].split
+        learned, tested = np.concatenate([split.train, split.validation]), split.test
     else:
         split = patient_folds(samples, folds=folds, seed=seed)[0]
         learned, tested = split.train, split.test
@@ -99,6 +109,8 @@ def load_network(network: str, weights: Path | None = None) -> tuple[Any, bool]:
         if weights is not None:
             _load(model, weights, network)
         return model, weights is not None
+    if (Path(network) / MANIFEST_NAME).is_file():
+        return reopened_bundle(Path(network)), True
     begun = read_begun(Path(network))
     if begun:
         recipe = begun.recipe

@@ -17,6 +17,8 @@ from export.chest import make_chest
 from export.material import OTHER, read_material, thorax
 from export.networks.ours import FEATURES
 from export.phantom import phantom
+from export.predictions import as_picture
+from export.protocols import replay_plan
 from export.train import Lesson, Recipe, train
 from export.views import Views
 
@@ -77,6 +79,15 @@ def test_every_picture_is_tested_once(made):
     assert sum(row["pictures"] for row in folds) == made.report["cross_validation"]["darkcovid"]["accuracy"]["pictures"] == 50
     assert [p.precision for p in made.predictions] == ["int8", "float32", "int8"]
     assert all(len(p.pictures) == 74 for p in made.predictions)
+
+
+def test_the_folds_of_darkcovid_can_be_given_to_another_network(made, material):
+    samples = [sample for sample in material.samples if sample.dataset == "darkcovid" and sample.label != OTHER]
+    plan = replay_plan(made.plan, samples, ["normal", "pneumonia", "covid19"])
+    folds = {(p.dataset, p.file): fold for p, fold in zip(made.predictions[0].pictures, made.predictions[0].fold, strict=True)}
+    for number, named in enumerate(plan.splits):
+        assert named.split.test.size
+        assert all(folds[(samples[i].dataset, as_picture(samples[i]).file)] == number for i in named.split.test)
 
 
 def test_pictures_of_other_diseases_are_split_by_patient_and_teach_only_what_they_are_not(material):

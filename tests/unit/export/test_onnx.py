@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.bundle import SHIPPED
+from edge.preprocess import preprocess
 from export.compress.formats import convert
 from export.errors import ConversionError
 from export.legacy_keras import keras
 from export.onnx import INPUT_NAME, OPSET, PRODUCER, agreement, run_onnx, to_onnx
+from export.phantom import phantom, random_opacities
+from export.reopen import reopened_bundle
 from tests.unit.export.small_network import build
 
 ROOT = Path(__file__).parents[3]
@@ -117,3 +121,13 @@ def test_two_processes_write_the_same_bytes():
 def test_two_processes_write_the_same_bytes_in_every_format():
     kinds = ("float32", "float16", "dynamic", "int8", "close")
     assert digests("2", *kinds) == digests("3", *kinds)
+
+
+def test_the_file_beside_the_shipped_bundle_has_its_weights():
+    model = reopened_bundle(SHIPPED)
+    data = (SHIPPED.parent / "chest.onnx").read_bytes()
+    assert to_onnx(model) == data, "run cxr-export onnx edge/models/chest --out edge/models/chest.onnx"
+    drawn = np.stack([preprocess(phantom(seed, opacity=random_opacities(seed, seed))) for seed in range(6)])[..., np.newaxis]
+    found = agreement(data, model, drawn)
+    assert found.same_class == 1.0
+    assert found.largest_difference < 1e-3
