@@ -115,11 +115,12 @@ def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
     shares = [recipe.plain / 2, recipe.plain / 2, *[rest] * len(changed), recipe.emptied]
     wanted, classes = lesson.allowed[taught].astype(np.float64), lesson.allowed.shape[1]
     parts = [plain, exact[0], *changed]
+    alike = _every_class_alike(wanted)
     examples = _Examples(
         features=np.concatenate([*parts, emptied]) / scale,
         wanted=np.concatenate([*[wanted] * len(parts), np.full(wanted.shape, 1 / classes)]),
         open=np.repeat([*[True] * len(parts), False], len(taught)),
-        weight=np.repeat(shares, len(taught)),
+        weight=np.concatenate([*[share * alike for share in shares[:-1]], np.full(len(taught), shares[-1])]),
     )
     noise = np.concatenate([int8 - float32 for int8, float32 in zip([plain, *changed], exact, strict=False)]) / scale
     noise *= np.sqrt(recipe.steadiness / len(exact))
@@ -143,6 +144,17 @@ def _on_grid(signs: Floats, seen: Floats) -> Floats:
     kernel = on_grid(signs[:-1], seen[:, :-1].T @ seen[:, :-1] / len(seen))
     lost = seen[:, :-1] @ (signs[:-1] - kernel)
     return np.concatenate([kernel, signs[-1:] + lost.mean(axis=0, keepdims=True) / seen[:, -1].mean()])
+
+
+def _every_class_alike(allowed: Floats) -> Floats:
+    """Return weights of pictures, 1 on average, by which every class weighs the same.
+
+    How many pictures of a class there are says what was collected, not what will come. A picture of several possible classes counts
+    for each in part.
+    """
+    shares = allowed / allowed.sum(axis=1, keepdims=True)
+    each = shares @ (1 / np.maximum(shares.sum(axis=0), 1.0))
+    return np.asarray(each * len(each) / each.sum())
 
 
 def _find_lungs(lesson: Lesson, rng: np.random.Generator) -> tuple[Floats, float]:

@@ -49,8 +49,8 @@ def compress(
     """Return the table of one network.
 
     Args:
-        network: a bundle of our network, a folder of `cxr-export train`, a file that Keras has saved (.keras, .h5), or a name of the
-            catalogue.
+        network: a bundle of our network, a folder of `cxr-export train`, a file that Keras has saved (.keras, .h5), or a name of
+            the catalogue.
         data: folder of the labelled X-rays.
         sets: which of its data sets.
         weights: for a name of the catalogue: file of the weights; without, they are random.
