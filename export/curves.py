@@ -25,8 +25,8 @@ def draw_curves(file: Path, history: Sequence[Epoch], title: str) -> None:
         (loss, "loss", [(row.loss, row.val_loss) for row in history]),
         (accuracy, "accuracy", [(row.accuracy, row.val_accuracy) for row in history]),
     ):
-        axes.plot(epochs, [value for value, _ in values], marker, ls="-", ms=3, color=_TRAINING, label="training")
-        axes.plot(epochs, [value for _, value in values], marker, ls="-", ms=3, color=_HELD_OUT, label="held-out patients")
+        axes.plot(epochs, [value for value, _ in values], marker=marker, ls="-", ms=3, color=_TRAINING, label="training")
+        axes.plot(epochs, [value for _, value in values], marker=marker, ls="-", ms=3, color=_HELD_OUT, label="held-out patients")
         axes.set_ylabel(name)
         axes.legend(frameon=False)
     loss.set_ylim(0, 1.05 * max(max(row.loss, row.val_loss) for row in history))
