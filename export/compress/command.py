@@ -110,7 +110,9 @@ def load_network(network: str, weights: Path | None = None) -> tuple[Any, bool]:
             _load(model, weights, network)
         return model, weights is not None
     if (Path(network) / MANIFEST_NAME).is_file():
-        return reopened_bundle(Path(network)), True
+        model = reopened_bundle(Path(network))
+        model.trainable = True  # its eyes come out still, and fine-tuning would leave them damaged as pruning made them
+        return model, True
     begun = read_begun(Path(network))
     if begun:
         recipe = begun.recipe

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge.bundle import SHIPPED
 from export.begin import begin, held_out_split, read_begun
 from export.cli import main
 from export.compress import table as tables
@@ -171,3 +172,10 @@ def test_the_whole_command(data, tmp_path):
     assert by_name["80% zeros, int8, close"]["zeros"] > by_name["50% zeros, int8, close"]["zeros"] > 0.2
     assert all(not row.get("left_in_float") for row in table["rows"])
     assert table["trained"]
+
+
+def test_a_bundle_opens_as_a_network_that_can_be_fine_tuned():
+    model, trained = load_network(str(SHIPPED))
+    assert trained
+    assert model.count_params() == 89_428
+    assert {weight.name.split("/")[0] for weight in model.trainable_variables} >= {"Conv1", "block_6_project", "signs"}
