@@ -141,8 +141,8 @@ def _tuning(facts: dict[str, Any]) -> str:
         "no training did better than the old weights, so they stayed" if facts["pull"] is None else f"{facts['pull']:g} was chosen"
     )
     return (
-        "The last two convolutions of the network (signs of each class, lungs) were trained further, held back by the weights that "
-        f"they had. How strongly, was tried on training patients left out in turn (pull: loss; {tried}); {kept}. Then the network "
+        "The last convolution of the network (the signs of each class) was trained further, held back by the weights that "
+        f"it had. How strongly, was tried on training patients left out in turn (pull: loss; {tried}); {kept}. Then the network "
         "was quantized again, and what turns its scores into answers was fitted anew on other patients."
     )
 

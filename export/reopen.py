@@ -21,8 +21,8 @@ from export.networks.ours import STRIDE, assemble, eyes, reader
 
 Floats = npt.NDArray[np.float32]
 
-_KERNELS = {"Conv2D": False, "depthwise": True}
-"""What the converter calls the weights of a layer, LAYER/Conv2D or LAYER/depthwise; whether it is depthwise."""
+_KERNELS = ("Conv2D", "depthwise")
+"""What the converter calls the weights of a layer: LAYER/Conv2D or LAYER/depthwise."""
 
 
 def reopened(graph: bytes, classes: int, side: int) -> tuple[Any, Any]:
