@@ -176,6 +176,7 @@ def _tuned(
         "views": recipe.views,
         "strictness": recipe.strictness,
         "steadiness": recipe.steadiness,
+        "indifference": recipe.indifference,
     }
 
 

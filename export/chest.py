@@ -110,7 +110,7 @@ def make_model(material: Material, split: Split, recipe: Recipe, without: str | 
     kept = np.array([without is None or sample.source != without for sample in material.samples])
     part = Split(*(indexes[kept[indexes]] for indexes in (split.train, split.validation, split.test)))
     chosen = np.concatenate([part.train, np.arange(len(material.samples), len(material.allowed))])
-    lesson = Lesson(material.views, material.allowed, material.masked, chosen)
+    lesson = Lesson(material.views, material.allowed, material.masked, material.source, chosen)
     # Children alone would leave the scores of adults beyond the ends of the range.
     adults = part.train[representative_by_patient([material.samples[i] for i in part.train], _ADULTS, recipe.seed)]
     representative = np.concatenate([material.representative, material.pixels[adults]])

@@ -79,7 +79,8 @@ def fine_tune(
     unknown = np.zeros(part.pixels.shape, dtype=np.float32)  # what lungs look like is known from the start
     views = make_views(Int8Eyes(seeing, representative), part.pixels, unknown, fold, recipe.strength, count=recipe.views, seed=seed)
     everyone = np.arange(len(truth))
-    lesson = Lesson(views, np.eye(len(keep), dtype=np.float32)[truth], np.zeros(len(truth), np.bool_), everyone)
+    source = np.unique([sample.source for sample in part.samples], return_inverse=True)[1]
+    lesson = Lesson(views, np.eye(len(keep), dtype=np.float32)[truth], np.zeros(len(truth), np.bool_), source, everyone)
     seeded = replace(recipe, seed=seed)
     losses: dict[float, Floats] = {}
     for pull in pulls:

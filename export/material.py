@@ -17,7 +17,7 @@ from export.compress.equalizing import equalized
 from export.compress.folding import folded
 from export.compress.rounding import rounded
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, require_classes, some_of_each
-from export.networks.ours import eyes
+from export.networks.ours import GATHERED, eyes
 from export.splits import Split, patient_folds, require_patients
 from export.train import Recipe
 from export.views import Int8Eyes, Views, make_views
@@ -36,7 +36,7 @@ _REPRESENTATIVE = 100
 class Material:
     """samples: those that are split, CLASSES and OTHER. pixels: of them. lungs: where known, else False, likewise. splits: of them.
 
-    views, allowed, masked: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
+    views, allowed, masked, source: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
     children: those that teach nothing; child_pixels: of them. representative: pictures on which the int8 ranges of the eyes are
     measured: children, who are in no test part.
     """
@@ -49,6 +49,7 @@ class Material:
     views: Views
     allowed: npt.NDArray[np.float32]
     masked: npt.NDArray[np.bool_]
+    source: npt.NDArray[np.int64]
     children: list[Sample]
     child_pixels: Pixels
     representative: Pixels
@@ -86,7 +87,7 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         fold[split.test] = number
     representative = taught_pixels[:_REPRESENTATIVE]
     shown = representative[..., np.newaxis]
-    seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), shown), shown)
+    seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), shown, free=GATHERED), shown)
     views = make_views(
         Int8Eyes(seeing, representative),
         np.concatenate([pixels, taught_pixels]),
@@ -106,6 +107,7 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         views=views,
         allowed=_allowed(samples, len(teaching)),
         masked=np.array([sample.lung_mask is not None for sample in every]),
+        source=np.unique([sample.source for sample in every], return_inverse=True)[1],
         children=children,
         child_pixels=load_pixels(children),
         representative=representative,

@@ -67,16 +67,18 @@ def finish(
         lesson: `chosen` may hold samples besides the training part that teach nothing of classes.
         split: of the samples.
         recipe: of the training.
-        representative: pictures on which the ranges inside the network are measured, shape (n, INPUT_SIDE, INPUT_SIDE).
+        representative: pictures on which the ranges inside the network are measured, shape (n, INPUT_SIDE, INPUT_SIDE); those of
+            the training part with the most extreme scores are added.
     """
-    first = quantize(assemble(eyes, train(lesson, recipe)), representative)
+    draft = assemble(eyes, train(lesson, recipe))
+    first = quantize(draft, np.concatenate([representative, _extremes(draft, pixels[split.train])]))
     validation = np.array([i for i in split.validation if samples[i].label in CLASSES])
     truth = np.array([CLASSES.index(samples[i].label) for i in validation], dtype=np.int64)
     held_out = run(first, pixels[validation])
     found = fit_thresholds(held_out.logits, truth, CLASSES, MISCOVERAGE)
     both = np.concatenate([lesson.chosen, split.validation])
     network = assemble(eyes, train(replace(lesson, chosen=both), recipe))
-    graph = quantize(network, representative)
+    graph = quantize(network, np.concatenate([representative, _extremes(network, pixels[both[both < len(samples)]])]))
     sources = np.unique([samples[i].source for i in split.train], return_inverse=True)[1]
     return Finished(
         graph=graph,
@@ -86,6 +88,12 @@ def finish(
         sensitivity=found.sensitivity,
         typicality=fit_typicality(run(graph, pixels[split.train]).traits, sources, held_out.traits, UNFAMILIAR),
     )
+
+
+def _extremes(network: Any, pixels: Pixels) -> Pixels:
+    """Return the pictures with the least and the greatest score of each class: no score of the others is then cut off."""
+    scores = float_logits(network, pixels)
+    return pixels[np.unique([scores.argmin(axis=0), scores.argmax(axis=0)])]
 
 
 def run(graph: bytes, pixels: Pixels) -> Seen:

@@ -24,15 +24,16 @@ _MOST = 64.0
 _BATCH = 16
 
 
-def equalized(model: Any, representative: Pictures) -> Any:
+def equalized(model: Any, representative: Pictures, free: str | None = None) -> Any:
     """Return an equal network whose channels behind a ReLU with a limit reach that limit somewhere.
 
     Equal as long as no channel exceeds what it reaches in `representative`; beyond, it is cut there.
 
     Args:
         model: Keras model without batch normalization between convolutions and their ReLU, see `export.compress.folding`; it is not
-            changed. Only a ReLU between two convolutions and nothing else is taken.
+            changed. Only a ReLU between convolutions and nothing else is taken.
         representative: shape (n, side, side, channels), uint8; of the training part.
+        free: name of a layer that no trained layer reads yet: what it takes is stretched as well; there alone the network differs.
     """
     made = duplicate(model)
     after, ends = consumers(made), output_layers(made)
@@ -40,11 +41,10 @@ def equalized(model: Any, representative: Pictures) -> Any:
         if not isinstance(layer, layers.ReLU) or layer.max_value is None or layer.name in ends:
             continue
         before = layer.input.node.layer
-        if len(after[layer.name]) != 1 or len(after[before.name]) != 1 or not isinstance(before, _KERNELS):
+        readers = [reader for reader in after[layer.name] if reader.name != free]
+        if len(after[before.name]) != 1 or not all(isinstance(reader, _KERNELS) for reader in [before, *readers]):
             continue
-        (reader,) = after[layer.name]
-        if isinstance(reader, _KERNELS):
-            _stretch(before, reader, float(layer.max_value), _tops(made, layer, representative))
+        _stretch(before, readers, float(layer.max_value), _tops(made, layer, representative))
     return made
 
 
@@ -54,10 +54,11 @@ def _tops(model: Any, layer: Any, representative: Pictures) -> Any:
     return np.max([np.max(part(pictures, training=False), axis=(0, 1, 2)) for pictures in shown], axis=0)
 
 
-def _stretch(before: Any, reader: Any, limit: float, tops: Any) -> None:
+def _stretch(before: Any, readers: list[Any], limit: float, tops: Any) -> None:
     factor = np.where(tops > 0, np.minimum(limit / np.maximum(tops, 1e-9), _MOST), 1.0)
     kernel, bias = before.get_weights()
     spread = factor.reshape(kernel.shape[2:]) if isinstance(before, layers.DepthwiseConv2D) else factor
     before.set_weights([kernel * spread, bias * factor])
-    kernel, *rest = reader.get_weights()
-    reader.set_weights([kernel / factor[:, np.newaxis], *rest])
+    for reader in readers:
+        kernel, *rest = reader.get_weights()
+        reader.set_weights([kernel / factor[:, np.newaxis], *rest])

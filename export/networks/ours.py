@@ -8,11 +8,10 @@ nothing in the network depends on statistics that a small data set would have to
 the expansion of the second, with nothing between them, are one convolution: the values between them had a few extremes and little
 else, and eight bits for these were where int8 lost most.
 
-The reader is two 1x1 convolutions. One looks for the lungs and what lies between them, one for signs of each class, and a sign
-counts only there: the class maps are multiplied by the lung map, so what lies outside cannot speak. The logits are the means of
-these maps
-(after Lin, Chen and Yan 2013, "Network in network"): a map shows exactly what its logit is made of, and a picture without lungs
-gives equal logits.
+The reader is two 1x1 convolutions over three depths of the eyes at once. One looks for the lungs and what lies between them, one
+for signs of each class, and a sign counts only there: the class maps are multiplied by the lung map, so what lies outside cannot
+speak. The logits are the means of these maps (after Lin, Chen and Yan 2013, "Network in network"): a map shows exactly what its
+logit is made of, and a picture without lungs gives equal logits.
 """
 
 from __future__ import annotations
@@ -30,8 +29,12 @@ layers = keras.layers
 
 STRIDE = 16
 """Pixels on a side of the input for each cell of the maps."""
-FEATURES = 192
+READ = ("block_10_depthwise_relu", "block_12_depthwise_relu", "block_13_expand_relu")
+"""Where the reader reads: three depths of the same resolution."""
+FEATURES = 144 + 192 + 192
 """Channels of what the eyes give."""
+GATHERED = "features"
+"""The layer that puts them side by side."""
 BACKBONE = "MobileNetV2-0.35"
 WEIGHTS = Path("weights/mobilenet_v2_0.35_224_imagenet_no_top.weights.h5")
 """Where they are looked for, under the folder of the data."""
@@ -95,12 +98,13 @@ def eyes(side: int, weights: Path | None = None) -> Any:
     convolve = _own if weights is None else _folded
     flow = picture = keras.Input((side, side, 1), name="picture")
     flow = layers.ReLU(_SIX, name="Conv1_relu")(convolve(borrowed, flow, "Conv1", "bn_Conv1"))
-    traits = None
+    traits, read = None, {}
     for block in range(LAST_BLOCK + 1):
         name = f"block_{block}" if block else "expanded_conv"
         before = flow
         if block:
             flow = layers.ReLU(_SIX, name=f"{name}_expand_relu")(convolve(borrowed, flow, f"{name}_expand", f"{name}_expand_BN"))
+            read[f"{name}_expand_relu"] = flow
         if block == TRAITS_BLOCK:
             traits = layers.GlobalAveragePooling2D(name="traits")(flow)
         if block == LAST_BLOCK:
@@ -108,12 +112,14 @@ def eyes(side: int, weights: Path | None = None) -> Any:
         flow = layers.ReLU(_SIX, name=f"{name}_depthwise_relu")(
             convolve(borrowed, flow, f"{name}_depthwise", f"{name}_depthwise_BN")
         )
+        read[f"{name}_depthwise_relu"] = flow
         if not block:
             continue  # what comes next is in the expansion of block 1, see _fold
         flow = convolve(borrowed, flow, f"{name}_project", f"{name}_project_BN")
         if f"{name}_add" in {layer.name for layer in borrowed.layers}:
             flow = layers.Add(name=f"{name}_add")([before, flow])
-    made = keras.Model(picture, {"features": flow, "traits": traits}, name="eyes")
+    features = layers.Concatenate(name=GATHERED)([read[name] for name in READ])
+    made = keras.Model(picture, {"features": features, "traits": traits}, name="eyes")
     made.trainable = weights is None
     return made
 

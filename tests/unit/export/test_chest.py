@@ -19,7 +19,7 @@ from export.networks.ours import FEATURES
 from export.phantom import phantom
 from export.predictions import as_picture
 from export.protocols import replay_plan
-from export.train import Lesson, Recipe, train
+from export.train import Lesson, Recipe, _descend, train
 from export.views import Views
 
 TINY = Recipe(views=3)
@@ -122,7 +122,7 @@ def test_card_and_page_are_functions_of_the_report(folder, made):
 
 def test_the_same_lesson_gives_the_same_weights(material):
     everything = np.arange(len(material.allowed))
-    lesson = Lesson(material.views, material.allowed, material.masked, everything)
+    lesson = Lesson(material.views, material.allowed, material.masked, material.source, everything)
     first, again = (_weights(train(lesson, TINY)) for _ in range(2))
     assert (first == again).all()
 
@@ -138,7 +138,9 @@ def test_a_reader_learns_what_there_is_to_learn_and_looks_for_it_in_the_lungs():
         features[0, picture, 1:3, :, label[picture]] += 2  # the sign of its class
     emptied = rng.uniform(0, 1, (60, 4, 4, FEATURES)).astype(np.float16)
     views = Views(features, features, lungs, emptied)
-    model = train(Lesson(views, np.eye(3, dtype=np.float32)[label], np.ones(60, np.bool_), np.arange(60)), Recipe(views=1, plain=1))
+    everything, one_source = np.arange(60), np.zeros(60, np.int64)
+    lesson = Lesson(views, np.eye(3, dtype=np.float32)[label], np.ones(60, np.bool_), one_source, everything)
+    model = train(lesson, Recipe(views=1, plain=1))
     out = {name: np.asarray(value) for name, value in model(features[0].astype(np.float32)).items()}
     assert (out["scores"].argmax(axis=1) == label).all()
     assert (out["lungs"][:, 1:3] > 0).mean() > 0.85 > 0.15 > (out["lungs"][:, [0, 3]] > 0).mean()
@@ -160,7 +162,7 @@ def test_a_reader_does_not_rely_on_what_int8_and_float_see_differently():
     lungs = np.ones((1, 90, 4, 4), np.float16)
     lungs[..., 0, 0] = 0
     views = Views(features, exact, lungs, np.zeros((90, 4, 4, FEATURES), np.float16))
-    lesson = Lesson(views, np.eye(3, dtype=np.float32)[label], np.ones(90, np.bool_), np.arange(90))
+    lesson = Lesson(views, np.eye(3, dtype=np.float32)[label], np.ones(90, np.bool_), np.zeros(90, np.int64), np.arange(90))
 
     def disagreement(steadiness):
         model = train(lesson, Recipe(views=1, plain=1, steadiness=steadiness))
@@ -169,6 +171,39 @@ def test_a_reader_does_not_rely_on_what_int8_and_float_see_differently():
         return np.abs(scores[0] - scores[1]).mean() / np.ptp(scores[1])
 
     assert disagreement(10) < 0.5 * disagreement(0)
+
+
+def test_a_reader_does_not_rely_on_the_source():
+    """Pneumonia is there from two sources, covid19 from the second alone: what tells the sources apart must not tell covid19."""
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1, 1, 2], 30)
+    source = np.repeat([0, 0, 1, 1], 30)
+    features = rng.uniform(0, 1, (1, 120, 4, 4, FEATURES)).astype(np.float16)
+    for picture in range(120):
+        features[0, picture, ..., [label[picture], 10 + source[picture]]] += 1
+    lungs = np.ones((1, 120, 4, 4), np.float16)
+    lungs[..., 0, 0] = 0
+    views = Views(features, features, lungs, np.zeros((120, 4, 4, FEATURES), np.float16))
+    lesson = Lesson(views, np.eye(3, dtype=np.float32)[label], np.ones(120, np.bool_), source, np.arange(120))
+
+    def gap(indifference):
+        model = train(lesson, Recipe(views=1, plain=1, indifference=indifference))
+        scores = np.asarray(model(features[0].astype(np.float32))["scores"])
+        assert (scores.argmax(axis=1) == label).mean() > 0.9
+        return abs(scores[30:60, 2].mean() - scores[60:90, 2].mean()) / np.ptp(scores)
+
+    assert gap(1) < 0.2 * gap(0)
+
+
+def test_the_least_point_is_found_where_whole_steps_would_run_away():
+    def loss(place):
+        return float(np.logaddexp(place, -place).sum()), np.tanh(place)
+
+    start = np.array([2.0, -3.0])
+    assert (np.abs(start - np.tanh(start) * np.cosh(start) ** 2) > 10).all()
+    found = _descend(loss, lambda place: np.diag(1 / np.cosh(place) ** 2), start[:, np.newaxis])
+    assert found.shape == (2, 1)
+    assert found == pytest.approx(0, abs=1e-3)
 
 
 def test_what_lies_between_the_lungs_may_speak_half():

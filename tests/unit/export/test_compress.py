@@ -228,6 +228,19 @@ def test_an_equalized_network_says_the_same_and_uses_its_range():
     assert np.abs(better - expected).mean() < 0.3 * np.abs(plain - expected).mean()
 
 
+def test_channels_that_nothing_trained_reads_are_stretched_too():
+    model, given = equalizable(), pictures(16)
+    both = [model.get_layer(name).output for name in ("first_relu", "second_relu")]
+    gathering = keras.Model(model.input, {"said": model.output, "gathered": layers.Concatenate(name="gathered")(both)})
+    found = gathering(given / np.float32(255))
+    held, freed = (equalized(gathering, given, free=free)(given / np.float32(255)) for free in (None, "gathered"))
+    np.testing.assert_allclose(held["gathered"], found["gathered"], atol=1e-5)
+    tops = np.max(freed["gathered"], axis=(0, 1, 2))
+    assert tops[[0, 1, 4, 6, 7, 10]] == pytest.approx(6, abs=1e-3)
+    assert np.max(found["gathered"], axis=(0, 1, 2)).min() < 1
+    np.testing.assert_allclose(freed["said"], found["said"], atol=1e-4)  # what reads them and is trained has been told
+
+
 def equalizable():
     given = keras.Input((SIDE, SIDE, 1))
     flow = layers.ReLU(6.0, name="first_relu")(layers.Conv2D(6, 3, padding="same", name="first")(given))

@@ -111,7 +111,7 @@ def test_a_strong_pull_keeps_the_weights_and_a_weak_one_learns(parts):
         features[0, picture, :, :, label[picture]] += 3
     nothing = np.zeros((1, 24, rows, rows), np.float16)
     views = Views(features, features, nothing, features[0])
-    lesson = Lesson(views, np.eye(3, dtype=np.float32)[label], np.zeros(24, bool), np.arange(24))
+    lesson = Lesson(views, np.eye(3, dtype=np.float32)[label], np.zeros(24, bool), np.zeros(24, int), np.arange(24))
     recipe = Recipe(views=1, plain=1, emptied=0)
     plain = features[0].astype(np.float32)
     before = np.asarray(whole(plain)["scores"])
