@@ -15,6 +15,7 @@ from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import headline, model_card, reference_page
 from export.chest import make_chest
 from export.material import OTHER, read_material, thorax
+from export.model import _extremes
 from export.networks.ours import FEATURES
 from export.phantom import phantom
 from export.predictions import as_picture
@@ -143,6 +144,10 @@ def test_a_reader_learns_what_there_is_to_learn_and_looks_for_it_in_the_lungs():
     model = train(lesson, Recipe(views=1, plain=1))
     out = {name: np.asarray(value) for name, value in model(features[0].astype(np.float32)).items()}
     assert (out["scores"].argmax(axis=1) == label).all()
+    for layer in ("lungs", "signs"):
+        steps = model.get_layer(layer).get_weights()[0][0, 0]
+        steps = steps / np.abs(steps).max(axis=0) * 127
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
     assert (out["lungs"][:, 1:3] > 0).mean() > 0.85 > 0.15 > (out["lungs"][:, [0, 3]] > 0).mean()
     speaking = np.maximum(out["heat"][np.arange(60), :, :, label], 0)
     assert speaking[:, 1:3].sum() > 0.8 * speaking.sum()
@@ -204,6 +209,17 @@ def test_the_least_point_is_found_where_whole_steps_would_run_away():
     found = _descend(loss, lambda place: np.diag(1 / np.cosh(place) ** 2), start[:, np.newaxis])
     assert found.shape == (2, 1)
     assert found == pytest.approx(0, abs=1e-3)
+
+
+def test_the_range_of_the_scores_is_that_of_the_training_part():
+    pixels = np.zeros((5, 4, 4), np.uint8)
+    pixels[:, 0, 0], pixels[:, 0, 1] = [10, 50, 20, 30, 40], [200, 100, 90, 0, 100]
+
+    def network(pictures, training):
+        return {"scores": pictures[:, 0, :2, 0]}
+
+    found = _extremes(network, pixels)
+    assert sorted(found[:, 0, 0]) == [10, 30, 50]
 
 
 def test_what_lies_between_the_lungs_may_speak_half():
