@@ -93,7 +93,7 @@ def finish(
 def _extremes(network: Any, pixels: Pixels) -> Pixels:
     """Return the pictures with the least and the greatest score of each class: no score of the others is then cut off."""
     scores = float_logits(network, pixels)
-    return pixels[np.unique([scores.argmin(axis=0), scores.argmax(axis=0)])]
+    return np.asarray(pixels[np.unique([scores.argmin(axis=0), scores.argmax(axis=0)])])
 
 
 def run(graph: bytes, pixels: Pixels) -> Seen:
