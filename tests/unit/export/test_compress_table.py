@@ -177,5 +177,5 @@ def test_the_whole_command(data, tmp_path):
 def test_a_bundle_opens_as_a_network_that_can_be_fine_tuned():
     model, trained = load_network(str(SHIPPED))
     assert trained
-    assert model.count_params() == 89_428
+    assert model.count_params() == 90_772
     assert {weight.name.split("/")[0] for weight in model.trainable_variables} >= {"Conv1", "block_6_project", "signs"}
