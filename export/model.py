@@ -79,14 +79,13 @@ def finish(
     both = np.concatenate([lesson.chosen, split.validation])
     network = assemble(eyes, train(replace(lesson, chosen=both), recipe))
     graph = quantize(network, np.concatenate([representative, _extremes(network, pixels[both[both < len(samples)]])]))
-    sources = np.unique([samples[i].source for i in split.train], return_inverse=True)[1]
     return Finished(
         graph=graph,
         network=network,
         temperature=found.temperature,
         candidate=found.candidate,
         sensitivity=found.sensitivity,
-        typicality=fit_typicality(run(graph, pixels[split.train]).traits, sources, held_out.traits, UNFAMILIAR),
+        typicality=fit_typicality(run(graph, pixels[split.train]).traits, lesson.source[split.train], held_out.traits, UNFAMILIAR),
     )
 
 

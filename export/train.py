@@ -10,7 +10,7 @@ Rounding is learned with the rest. The eyes' int8 file and their float network s
 for every logit that differs: directions in which int8 is noisy get small weights (as in Bishop 1995, "Training with noise is
 equivalent to Tikhonov regularization", with the noise measured instead of assumed).
 
-They pay for the place that a picture comes from as well. Nearly all that is known of covid19 comes from one source and nearly all
+They pay for the place that a picture comes from as well. All that is known here of covid19 comes from one source and nearly all
 else from another, and signs of the source would do for signs of the disease. Where a class is there from several sources, its
 logits should be the same on average (the linear kernel's case of Gretton et al. 2012, "A kernel two-sample test", class by class).
 """
@@ -181,7 +181,6 @@ def _find_lungs(lesson: Lesson, rng: np.random.Generator) -> tuple[Floats, float
     drawn = rng.choice(len(cells), min(len(cells), _MOST_CELLS), replace=False)
     given, wanted = cells[drawn].astype(np.float64), share[drawn].astype(np.float64)
     given = np.concatenate([given, np.ones((len(given), 1))], axis=1)
-
     price = np.append(np.ones(given.shape[1] - 1), 0.0)  # the bias is free
 
     def loss(flat: Floats) -> tuple[float, Floats]:
