@@ -16,8 +16,8 @@ from export.networks.ours import assemble, reader
 from export.quantize import quantize
 from export.reopen import reopened
 from export.splits import deal
-from export.train import Lesson, Recipe, Start, train
-from export.views import Int8Eyes, Views, make_views
+from export.train import Lesson, Recipe, Start, as_reader, find_signs, left_out, look, lungs_of, signs_of
+from export.views import Int8Eyes, make_views
 
 RECIPE = Recipe()
 PULLS = (1.0, 10.0, 100.0, 1000.0)
@@ -28,7 +28,6 @@ pictures, the less they move (Li, Grandvalet and Davoine 2018, "Explicit inducti
 """
 _FOLDS = 3
 _REPRESENTATIVE = 100
-_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,13 @@ def fine_tune(
     source = np.unique([sample.source for sample in part.samples], return_inverse=True)[1]
     lesson = Lesson(views, np.eye(len(keep), dtype=np.float32)[truth], np.zeros(len(truth), np.bool_), source, everyone)
     seeded = replace(recipe, seed=seed)
-    losses: dict[float, Floats] = {}
-    for pull in pulls:
-        losses[pull] = np.zeros(len(truth))
-        for held in range(_FOLDS):
-            rest, out = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
-            made = train(replace(lesson, chosen=rest), seeded, Start(reading, pull))
-            losses[pull][out] = _losses(made, views, truth, out)
-    losses[np.inf] = _losses(reading, views, truth, everyone)
+    lungs = lungs_of(reading)
+    seen = look(lesson, lungs)
+    losses = {pull: _losses(left_out(seen, fold, seeded, Start(reading, pull)), truth) for pull in pulls}
+    losses[np.inf] = _losses(seen.plain @ signs_of(reading), truth)
     kept = strongest(losses)
     if np.isfinite(kept):
-        reading = train(lesson, seeded, Start(reading, kept))
+        reading = as_reader(lungs, find_signs(seen, seeded, Start(reading, kept)), reading.input_shape[1])
     return Tuned(
         quantize(assemble(seeing, reading), representative),
         kept if np.isfinite(kept) else None,
@@ -120,11 +115,6 @@ def strongest(losses: Mapping[float, Floats]) -> float:
     return max(fair)
 
 
-def _losses(reading: Any, views: Views, truth: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Floats:
-    """Return the negative log-likelihood of whole, unchanged pictures, shape (n,)."""
-    scores: list[Floats] = []
-    for first in range(0, len(places), _AT_A_TIME):
-        features = views.features[0, places[first : first + _AT_A_TIME]].astype(np.float32)
-        scores.append(np.asarray(reading(features, training=False)["scores"], dtype=np.float64))
-    chances = probabilities(np.concatenate(scores), 1.0)
-    return np.asarray(-np.log(chances[np.arange(len(places)), truth[places]] + 1e-12))
+def _losses(logits: Floats, truth: npt.NDArray[np.int64]) -> Floats:
+    """Return the negative log-likelihood of each picture, shape (n,)."""
+    return np.asarray(-np.log(probabilities(logits, 1.0)[np.arange(len(truth)), truth] + 1e-12))

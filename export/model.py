@@ -14,12 +14,14 @@ from export.calibrate import fit_thresholds
 from export.dataset import CLASSES, Pixels, Sample
 from export.networks.ours import assemble
 from export.quantize import quantize
-from export.splits import Split
-from export.train import Lesson, Recipe, train
-from export.typicality import fit_typicality
+from export.splits import Split, deal
+from export.train import Lesson, Recipe, as_reader, find_lungs, find_signs, left_out, look, teaching
+from export.typicality import crossed_typicality
 
 MISCOVERAGE = 0.15
 """Of the split-conformal sets."""
+HANDS = 5
+"""Parts of the training's patients that are left out in turn."""
 UNFAMILIAR = 0.15
 """Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
 
@@ -55,10 +57,10 @@ class Seen:
 def finish(
     eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, split: Split, recipe: Recipe, representative: Pixels
 ) -> Finished:
-    """Make a model of the training and the validation part, calibrated on the validation part; the test part is not touched.
+    """Make a model of the training and the validation part, calibrated on them too; the test part is not touched.
 
-    Calibration needs pictures that the model has not learned from, and there are too few to give any away: a first model, of the
-    training part alone, is calibrated; the one that is kept learns from both parts and takes over the calibration.
+    Calibration needs pictures that the model has not learned from, and there are too few to give any away: the patients are left
+    out in turn, and what is said of them by signs learned from the others is what the kept model is calibrated by.
 
     Args:
         eyes: of `export.networks.ours.eyes`, for INPUT_SIDE.
@@ -70,22 +72,23 @@ def finish(
         representative: pictures on which the ranges inside the network are measured, shape (n, INPUT_SIDE, INPUT_SIDE); those of
             the training part with the most extreme scores are added.
     """
-    draft = assemble(eyes, train(lesson, recipe))
-    first = quantize(draft, np.concatenate([representative, _extremes(draft, pixels[split.train])]))
-    validation = np.array([i for i in split.validation if samples[i].label in CLASSES])
-    truth = np.array([CLASSES.index(samples[i].label) for i in validation], dtype=np.int64)
-    held_out = run(first, pixels[validation])
-    found = fit_thresholds(held_out.logits, truth, CLASSES, MISCOVERAGE)
-    both = np.concatenate([lesson.chosen, split.validation])
-    network = assemble(eyes, train(replace(lesson, chosen=both), recipe))
-    graph = quantize(network, np.concatenate([representative, _extremes(network, pixels[both[both < len(samples)]])]))
+    whole = replace(lesson, chosen=np.concatenate([lesson.chosen, split.validation]))
+    taught, lungs = teaching(whole), find_lungs(whole, recipe)
+    theirs, seen = [samples[i] for i in taught], look(whole, lungs)
+    hands = deal(theirs, HANDS, recipe.seed)
+    known = np.array([sample.label in CLASSES for sample in theirs])
+    truth = np.array([CLASSES.index(sample.label) for sample in theirs if sample.label in CLASSES], dtype=np.int64)
+    found = fit_thresholds(left_out(seen, hands, recipe)[known], truth, CLASSES, MISCOVERAGE)
+    network = assemble(eyes, as_reader(lungs, find_signs(seen, recipe), lesson.views.features.shape[2]))
+    graph = quantize(network, np.concatenate([representative, _extremes(network, pixels[taught])]))
+    sources = np.unique([sample.source for sample in theirs], return_inverse=True)[1]
     return Finished(
         graph=graph,
         network=network,
         temperature=found.temperature,
         candidate=found.candidate,
         sensitivity=found.sensitivity,
-        typicality=fit_typicality(run(graph, pixels[split.train]).traits, lesson.source[split.train], held_out.traits, UNFAMILIAR),
+        typicality=crossed_typicality(run(graph, pixels[taught]).traits, sources, hands, UNFAMILIAR),
     )
 
 

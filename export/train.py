@@ -17,7 +17,6 @@ logits should be the same on average (the linear kernel's case of Gretton et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,24 +26,15 @@ import numpy.typing as npt
 from export.augment import Strength
 from export.compress.rounding import on_grid
 from export.networks.ours import reader
+from export.regression import Examples, binary, descend, multinomial
 from export.views import Views
 
 Floats = npt.NDArray[np.float64]
-Loss = Callable[[Floats], tuple[float, Floats]]
-"""Takes a point, shape (k,), to the value there and its gradient, shape (k,)."""
-Curvature = Callable[[Floats], Floats]
-"""Takes a point to the matrix of second derivatives there, or to a larger positive definite one, shape (k, k)."""
 
 _LEAST_SPREAD = 1e-3
 _FREE = 10.0
 """How much less the constant of the signs is held back than their weights."""
 _MOST_CELLS = 60_000
-_STEPS = 100
-_CLOSE = 1e-9
-"""A step that promises less than this share of the loss is not taken."""
-_SHORTEST = 1e-3
-_CEILING = 2.0
-"""The curvature is nowhere more than c / 2 times that of c equal chances: enough for four classes."""
 
 
 @dataclass(frozen=True)
@@ -95,62 +85,127 @@ class Start:
 
 
 @dataclass(frozen=True)
-class _Examples:
-    """What the signs learn from.
+class Lungs:
+    """A lung map: the logits of a cell are its features times weights, shape (channels,), whole int8 steps, plus bias."""
 
-    features: shape (n, features). wanted: shape (n, classes). open: shape (n,); whether wanted lists what a picture may be (the
-    probability of all of these counts), or says the probabilities themselves. weight: shape (n,).
+    weights: Floats
+    bias: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What n pictures that teach a class give a reader with a known lung map: means of features over the lungs, (n, channels + 1).
+
+    plain: of pictures as they are. exact: one array for each view of which it is known what float eyes see. changed: one for each
+    other view. emptied: of pictures without a middle. allowed, source: see `Lesson`.
     """
 
-    features: Floats
-    wanted: Floats
-    open: npt.NDArray[np.bool_]
-    weight: Floats
+    plain: Floats
+    exact: tuple[Floats, ...]
+    changed: tuple[Floats, ...]
+    emptied: Floats
+    allowed: Floats
+    source: npt.NDArray[np.int64]
+
+    def only(self, rows: npt.NDArray[np.int64]) -> Seen:
+        """Return some of the pictures."""
+        exact, changed = (tuple(part[rows] for part in parts) for parts in (self.exact, self.changed))
+        return Seen(self.plain[rows], exact, changed, self.emptied[rows], self.allowed[rows], self.source[rows])
 
 
 def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
     """Return a trained reader (see `export.networks.ours.reader`); without a start, its signs are held back towards 0."""
-    views = lesson.views
-    if start is None:
-        weights, bias = _find_lungs(lesson, np.random.default_rng(recipe.seed))
-    else:
-        weights, (bias,) = (value.astype(np.float64).ravel() for value in start.reader.get_layer("lungs").get_weights())
-    taught = lesson.chosen[(lesson.allowed[lesson.chosen] == 0).any(axis=1)]
+    lungs = find_lungs(lesson, recipe) if start is None else lungs_of(start.reader)
+    return as_reader(lungs, find_signs(look(lesson, lungs), recipe, start), lesson.views.features.shape[2])
 
-    def seen(features: npt.NDArray[np.float16]) -> Floats:
-        return _over_lungs(features, weights, bias)
 
-    plain, changed = seen(views.features[0, taught]), [seen(view[taught]) for view in views.features[1:]]
-    exact = [seen(view[taught]) for view in views.exact]
-    emptied = seen(views.emptied[taught])
-    scale = plain.std(axis=0) + _LEAST_SPREAD
-    scale *= np.sqrt(len(scale))
-    scale[-1] = plain[:, -1].mean() / _FREE + _LEAST_SPREAD
-    rest = (1 - recipe.plain) / len(changed) if changed else 0.0
-    shares = [recipe.plain / 2, recipe.plain / 2, *[rest] * len(changed), recipe.emptied]
-    wanted, classes = lesson.allowed[taught].astype(np.float64), lesson.allowed.shape[1]
-    parts = [plain, exact[0], *changed]
-    alike = _every_class_alike(wanted)
-    examples = _Examples(
-        features=np.concatenate([*parts, emptied]) / scale,
-        wanted=np.concatenate([*[wanted] * len(parts), np.full(wanted.shape, 1 / classes)]),
-        open=np.repeat([*[True] * len(parts), False], len(taught)),
-        weight=np.concatenate([*[share * alike for share in shares[:-1]], np.full(len(taught), shares[-1])]),
-    )
-    lost = np.concatenate([int8 - float32 for int8, float32 in zip([plain, *changed], exact, strict=False)])
-    apart = _between_sources(plain, wanted, lesson.source[taught])
-    alien = np.concatenate([np.sqrt(recipe.steadiness / len(exact)) * lost, np.sqrt(recipe.indifference) * apart]) / scale
-    before = np.zeros((len(scale), classes)) if start is None else _signs_of(start.reader) * scale[:, np.newaxis]
-    problem = _sign_problem(examples, alien, recipe.strictness, before, 1.0 if start is None else start.pull)
-    signs = _descend(*problem, before) / scale[:, np.newaxis]
-    signs = _on_grid(signs - signs.mean(axis=1, keepdims=True), plain)
-    model = reader(classes, views.features.shape[2])
-    model.get_layer("lungs").set_weights([weights[np.newaxis, np.newaxis, :, np.newaxis], np.array([bias])])
+def left_out(seen: Seen, hands: npt.NDArray[np.int64], recipe: Recipe, start: Start | None = None) -> Floats:
+    """Return the logits of every picture as it is, shape (n, classes), by signs learned from the pictures of all other hands.
+
+    Args:
+        seen: of n pictures.
+        hands: shape (n,); all pictures of a patient in one.
+        recipe: of the training.
+        start: see `train`.
+    """
+    logits = np.zeros(seen.allowed.shape)
+    for hand in np.unique(hands):
+        out = np.flatnonzero(hands == hand)
+        logits[out] = seen.plain[out] @ find_signs(seen.only(np.flatnonzero(hands != hand)), recipe, start)
+    return logits
+
+
+def as_reader(lungs: Lungs, signs: Floats, rows: int) -> Any:
+    """Return the reader of a lung map and signs, shape (channels + 1, classes), for maps of this many rows."""
+    model = reader(signs.shape[1], rows)
+    model.get_layer("lungs").set_weights([lungs.weights[np.newaxis, np.newaxis, :, np.newaxis], np.array([lungs.bias])])
     model.get_layer("signs").set_weights([signs[np.newaxis, np.newaxis, :-1], signs[-1]])
     return model
 
 
-def _signs_of(reader: Any) -> Floats:
+def lungs_of(reader: Any) -> Lungs:
+    """Return the lung map of a reader."""
+    weights, (bias,) = (value.astype(np.float64).ravel() for value in reader.get_layer("lungs").get_weights())
+    return Lungs(weights, float(bias))
+
+
+def look(lesson: Lesson, lungs: Lungs) -> Seen:
+    """Return what the pictures of `teaching` give."""
+    views, taught = lesson.views, teaching(lesson)
+    return Seen(
+        plain=_over_lungs(views.features[0, taught], lungs),
+        exact=tuple(_over_lungs(view[taught], lungs) for view in views.exact),
+        changed=tuple(_over_lungs(view[taught], lungs) for view in views.features[1:]),
+        emptied=_over_lungs(views.emptied[taught], lungs),
+        allowed=lesson.allowed[taught].astype(np.float64),
+        source=lesson.source[taught],
+    )
+
+
+def teaching(lesson: Lesson) -> npt.NDArray[np.int64]:
+    """Return the indexes of the chosen pictures that teach something of classes, in their order."""
+    return np.asarray(lesson.chosen[(lesson.allowed[lesson.chosen] == 0).any(axis=1)])
+
+
+def find_signs(seen: Seen, recipe: Recipe, start: Start | None = None) -> Floats:
+    """Return weights, whole int8 steps, and constants of the signs, shape (channels + 1, classes)."""
+    n, classes = seen.allowed.shape
+    scale = seen.plain.std(axis=0) + _LEAST_SPREAD
+    scale *= np.sqrt(len(scale))
+    scale[-1] = seen.plain[:, -1].mean() / _FREE + _LEAST_SPREAD
+    rest = (1 - recipe.plain) / len(seen.changed) if seen.changed else 0.0
+    shares = [recipe.plain / 2, recipe.plain / 2, *[rest] * len(seen.changed), recipe.emptied]
+    parts = [seen.plain, seen.exact[0], *seen.changed]
+    alike = _every_class_alike(seen.allowed)
+    examples = Examples(
+        features=np.concatenate([*parts, seen.emptied]) / scale,
+        wanted=np.concatenate([*[seen.allowed] * len(parts), np.full(seen.allowed.shape, 1 / classes)]),
+        open=np.repeat([*[True] * len(parts), False], n),
+        weight=np.concatenate([*[share * alike for share in shares[:-1]], np.full(n, shares[-1])]),
+    )
+    lost = np.concatenate([int8 - float32 for int8, float32 in zip([seen.plain, *seen.changed], seen.exact, strict=False)])
+    apart = _between_sources(seen.plain, seen.allowed, seen.source)
+    alien = np.concatenate([np.sqrt(recipe.steadiness / len(seen.exact)) * lost, np.sqrt(recipe.indifference) * apart]) / scale
+    before = np.zeros((len(scale), classes)) if start is None else signs_of(start.reader) * scale[:, np.newaxis]
+    problem = multinomial(examples, alien, recipe.strictness, before, 1.0 if start is None else start.pull)
+    signs = descend(*problem, before) / scale[:, np.newaxis]
+    return _on_grid(signs - signs.mean(axis=1, keepdims=True), seen.plain)
+
+
+def find_lungs(lesson: Lesson, recipe: Recipe) -> Lungs:
+    """Return the lung map that the masks of the chosen pictures teach."""
+    masked = lesson.chosen[lesson.masked[lesson.chosen]]
+    cells = lesson.views.features[:, masked].reshape(-1, lesson.views.features.shape[-1])
+    share = lesson.views.lungs[:, masked].reshape(-1)
+    drawn = np.random.default_rng(recipe.seed).choice(len(cells), min(len(cells), _MOST_CELLS), replace=False)
+    given, wanted = cells[drawn].astype(np.float64), share[drawn].astype(np.float64)
+    found = descend(*binary(np.concatenate([given, np.ones((len(given), 1))], axis=1), wanted), np.zeros(given.shape[1] + 1))
+    weights = on_grid(found[:-1, np.newaxis], given.T @ given / len(given))[:, 0]
+    return Lungs(weights, float(found[-1]) + float(np.mean(given @ (found[:-1] - weights))))
+
+
+def signs_of(reader: Any) -> Floats:
+    """Return the signs of a reader as `find_signs` does."""
     kernel, bias = reader.get_layer("signs").get_weights()
     return np.concatenate([kernel[0, 0], bias[np.newaxis]]).astype(np.float64)
 
@@ -173,32 +228,7 @@ def _every_class_alike(allowed: Floats) -> Floats:
     return np.asarray(each * len(each) / each.sum())
 
 
-def _find_lungs(lesson: Lesson, rng: np.random.Generator) -> tuple[Floats, float]:
-    """Return weights, shape (channels,), whole int8 steps, and bias of the lung map's logits."""
-    masked = lesson.chosen[lesson.masked[lesson.chosen]]
-    cells = lesson.views.features[:, masked].reshape(-1, lesson.views.features.shape[-1])
-    share = lesson.views.lungs[:, masked].reshape(-1)
-    drawn = rng.choice(len(cells), min(len(cells), _MOST_CELLS), replace=False)
-    given, wanted = cells[drawn].astype(np.float64), share[drawn].astype(np.float64)
-    given = np.concatenate([given, np.ones((len(given), 1))], axis=1)
-    price = np.append(np.ones(given.shape[1] - 1), 0.0)  # the bias is free
-
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        logits = given @ flat
-        value = np.sum(np.logaddexp(0, logits) - wanted * logits) + 0.5 * price @ flat**2
-        return float(value), given.T @ (1 / (1 + np.exp(-logits)) - wanted) + price * flat
-
-    def curvature(flat: Floats) -> Floats:
-        spread = 0.5 / (1 + np.cosh(given @ flat))
-        return np.asarray(given.T @ (spread[:, np.newaxis] * given) + np.diag(price + _LEAST_SPREAD))
-
-    found = _descend(loss, curvature, np.zeros(given.shape[1]))
-    weights = on_grid(found[:-1, np.newaxis], given[:, :-1].T @ given[:, :-1] / len(given))[:, 0]
-    shift = float(np.mean(given[:, :-1] @ (found[:-1] - weights)))
-    return weights, float(found[-1]) + shift
-
-
-def _over_lungs(features: npt.NDArray[np.float16], weights: Floats, bias: float) -> Floats:
+def _over_lungs(features: npt.NDArray[np.float16], known: Lungs) -> Floats:
     """Return the means of features times lung map, and of the lung map itself; shape (n, channels + 1).
 
     The logits are these times the weights and the constants of the signs.
@@ -206,7 +236,7 @@ def _over_lungs(features: npt.NDArray[np.float16], weights: Floats, bias: float)
     rows = []
     for picture in features:
         cells = picture.reshape(-1, picture.shape[-1]).astype(np.float64)
-        lungs = 1 / (1 + np.exp(-(cells @ weights + bias)))
+        lungs = 1 / (1 + np.exp(-(cells @ known.weights + known.bias)))
         rows.append(np.append(lungs @ cells, lungs.sum()) / len(cells))
     return np.stack(rows)
 
@@ -220,65 +250,3 @@ def _between_sources(features: Floats, wanted: Floats, source: npt.NDArray[np.in
         means = [features[certain & (source == code)].mean(axis=0) for code in codes]
         rows += [np.sqrt(sizes.min()) * (mean - np.mean(means, axis=0)) for mean in means]
     return np.stack(rows)
-
-
-def _sign_problem(examples: _Examples, alien: Floats, strictness: float, before: Floats, pull: float) -> tuple[Loss, Curvature]:
-    """Return the negative log-likelihood of signs, penalized for what they say to `alien` and for their distance from `before`."""
-    given, wanted, open_ = examples.features, examples.wanted, examples.open[:, np.newaxis]
-    features, classes = before.shape
-    unwelcome = alien.T @ alien
-
-    def chances_of(signs: Floats) -> Floats:
-        logits = given @ signs
-        logits = logits - logits.max(axis=1, keepdims=True)
-        return np.asarray(np.exp(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))))
-
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        signs = flat.reshape(before.shape)
-        chances = chances_of(signs)
-        likely = (chances * wanted).sum(axis=1, keepdims=True) + 1e-300
-        fit = np.where(open_, -np.log(likely), -(wanted * np.log(chances + 1e-300)).sum(axis=1, keepdims=True))
-        target = np.where(open_, chances * wanted / likely, wanted)
-        heard = unwelcome @ signs
-        moved = signs - before
-        value = strictness * (examples.weight @ fit[:, 0] + 0.5 * np.sum(signs * heard)) + 0.5 * pull * np.sum(moved**2)
-        slope = strictness * (given.T @ (examples.weight[:, np.newaxis] * (chances - target)) + heard) + pull * moved
-        return float(value), slope.ravel()
-
-    def curvature(flat: Floats) -> Floats:
-        # As if each picture's class were certain: where it is not, the true one is less.
-        chances = chances_of(flat.reshape(before.shape))
-        result = np.zeros((features, classes, features, classes))
-        for one in range(classes):
-            for other in range(one, classes):
-                spread = examples.weight * chances[:, one] * ((one == other) - chances[:, other])
-                block = given.T @ (spread[:, np.newaxis] * given)
-                result[:, one, :, other] = result[:, other, :, one] = block + unwelcome if one == other else block
-        return strictness * result.reshape(before.size, before.size) + pull * np.eye(before.size)
-
-    return loss, curvature
-
-
-def _descend(loss: Loss, curvature: Curvature, start: Floats) -> Floats:
-    """Return where the loss of a regression is least, in the shape of `start`: Newton's steps, halved until they lead down.
-
-    Where all pictures are far on one side there is hardly any curvature, and Newton's steps lead anywhere. There the curvature in 0
-    is taken, twice, which is nowhere exceeded (Bohning 1992, "Multinomial logistic regression algorithm").
-    """
-    from scipy.linalg import cho_factor, cho_solve
-
-    place = start.ravel()
-    value, slope = loss(place)
-    for _ in range(_STEPS):
-        step = cho_solve(cho_factor(curvature(place)), slope)
-        promised = float(slope @ step)
-        if promised <= _CLOSE * abs(value):
-            break
-        length = 1.0
-        while (found := loss(place - length * step))[0] > value - 1e-4 * length * promised and length > _SHORTEST:
-            length /= 2
-        if length <= _SHORTEST:
-            length, step = 1.0, cho_solve(cho_factor(_CEILING * curvature(np.zeros_like(place))), slope)
-            found = loss(place - step)
-        place, (value, slope) = place - length * step, found
-    return np.asarray(place.reshape(start.shape))

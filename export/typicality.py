@@ -14,6 +14,26 @@ _STEPS = 200
 """How many of the held-out distances a bundle carries; a typicality is exact to half a percent."""
 
 
+def crossed_typicality(learned: Traits, kinds: npt.NDArray[np.int64], hands: npt.NDArray[np.int64], limit: float) -> Typicality:
+    """Measure the usual, and what distances are usual by leaving each hand out in turn.
+
+    No picture is given away for the distances, and there are as many of them as there are pictures (Barber et al. 2021, "Predictive
+    inference with the jackknife+", whose CV+ this is, with one limit for all).
+
+    Args:
+        learned: of the training pictures.
+        kinds: shape (n,), codes of the sources.
+        hands: shape (n,); all pictures of a patient in one.
+        limit: see `edge.typicality.Typicality`.
+    """
+    distances = np.zeros(len(learned))
+    for hand in np.unique(hands):
+        rest, out = hands != hand, np.flatnonzero(hands == hand)
+        measure = _measure(learned[rest], kinds[rest], limit)
+        distances[out] = [measure.distance(row) for row in learned[out]]
+    return _usual(_measure(learned, kinds, limit), distances)
+
+
 def fit_typicality(learned: Traits, kinds: npt.NDArray[np.int64], held_out: Traits, limit: float) -> Typicality:
     """Measure the usual.
 
@@ -23,6 +43,12 @@ def fit_typicality(learned: Traits, kinds: npt.NDArray[np.int64], held_out: Trai
             of it there are.
         held_out: of pictures of other patients, from the same sources.
         limit: see `edge.typicality.Typicality`.
+    """
+    return with_distances(_measure(learned, kinds, limit), held_out)
+
+
+def _measure(learned: Traits, kinds: npt.NDArray[np.int64], limit: float) -> Typicality:
+    """Return a measure without distances.
 
     The covariance is shrunk towards a diagonal (Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional
     covariance matrices"), since there are not many more pictures than traits.
@@ -38,12 +64,16 @@ def fit_typicality(learned: Traits, kinds: npt.NDArray[np.int64], held_out: Trai
     mean = np.mean([values[kinds[even] == code].mean(axis=0) for code in codes], axis=0)
     precision = LedoitWolf(assume_centered=True).fit(values - mean).precision_
     whitening = np.linalg.cholesky(precision).T / scale
-    return with_distances(Typicality((mean * scale).astype(np.float32), whitening.astype(np.float32), (1.0,), limit), held_out)
+    return Typicality((mean * scale).astype(np.float32), whitening.astype(np.float32), (1.0,), limit)
 
 
 def with_distances(measure: Typicality, held_out: Traits) -> Typicality:
     """Return the same measure with what is usual for these pictures, of which it has learned nothing."""
-    distances = np.sort([measure.distance(row) for row in held_out])
+    return _usual(measure, np.array([measure.distance(row) for row in held_out]))
+
+
+def _usual(measure: Typicality, distances: npt.NDArray[np.float64]) -> Typicality:
+    distances = np.sort(distances)
     if len(distances) > _STEPS:
         distances = np.quantile(distances, (np.arange(_STEPS) + 0.5) / _STEPS)
     return Typicality(measure.mean, measure.whitening, tuple(round(float(d), 4) for d in distances), measure.limit)

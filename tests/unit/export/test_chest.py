@@ -20,7 +20,8 @@ from export.networks.ours import FEATURES
 from export.phantom import phantom
 from export.predictions import as_picture
 from export.protocols import replay_plan
-from export.train import Lesson, Recipe, _descend, train
+from export.regression import descend
+from export.train import Lesson, Recipe, train
 from export.views import Views
 
 TINY = Recipe(views=3)
@@ -206,7 +207,7 @@ def test_the_least_point_is_found_where_whole_steps_would_run_away():
 
     start = np.array([2.0, -3.0])
     assert (np.abs(start - np.tanh(start) * np.cosh(start) ** 2) > 10).all()
-    found = _descend(loss, lambda place: np.diag(1 / np.cosh(place) ** 2), start[:, np.newaxis])
+    found = descend(loss, lambda place: np.diag(1 / np.cosh(place) ** 2), start[:, np.newaxis])
     assert found.shape == (2, 1)
     assert found == pytest.approx(0, abs=1e-3)
 
