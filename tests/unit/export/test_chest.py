@@ -21,7 +21,7 @@ from export.phantom import phantom
 from export.predictions import as_picture
 from export.protocols import replay_plan
 from export.regression import descend
-from export.train import Lesson, Recipe, train
+from export.train import Lesson, Recipe, Seen, find_signs, left_out, train
 from export.views import Views
 
 TINY = Recipe(views=3)
@@ -177,6 +177,19 @@ def test_a_reader_does_not_rely_on_what_int8_and_float_see_differently():
         return np.abs(scores[0] - scores[1]).mean() / np.ptp(scores[1])
 
     assert disagreement(10) < 0.5 * disagreement(0)
+
+
+def test_what_is_said_of_a_picture_left_out_was_learned_without_it():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 60)  # there is nothing to learn
+    features = rng.uniform(0, 1, (60, 200))
+    seen = Seen(features, (features,), (), features * 0, np.eye(3)[label], np.zeros(60, np.int64))
+    recipe, hands = Recipe(plain=1, indifference=0), np.arange(60) % 4
+    found = left_out(seen, hands, recipe)
+    assert ((features @ find_signs(seen, recipe)).argmax(axis=1) == label).mean() > 0.9
+    assert (found.argmax(axis=1) == label).mean() < 0.6
+    others = find_signs(seen.only(np.flatnonzero(hands != 2)), recipe)
+    assert (found[hands == 2] == features[hands == 2] @ others).all()
 
 
 def test_a_reader_does_not_rely_on_the_source():
