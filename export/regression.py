@@ -19,6 +19,8 @@ _STEPS = 100
 _CLOSE = 1e-9
 """A step that promises less than this share of the loss is not taken."""
 _SHORTEST = 1e-3
+_LEAST = 1e-3
+"""Is added to the curvature of what costs nothing, so that it can be divided by."""
 _CEILING = 2.0
 """The curvature is nowhere more than c / 2 times that of c equal chances: enough for four classes."""
 
