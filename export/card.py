@@ -111,7 +111,7 @@ def reference_page(report: dict[str, Any]) -> str:
             "folded in, not trained further. Features of three depths (blocks 10, 12 and 13) side by side are 12 x 12 x 528",
             "values, and on them two 1x1 convolutions: a lung map and a map of signs for each class. A sign counts only where",
             "there is lung, and half between the lungs (the maps are multiplied by the lung map's sigmoid); the mean of a map is",
-            "the logit of its class. The maps are the second output, the means of the sixth block's features the third.",
+            "the logit of its class. The maps are the second output, the means of the sixth block's depthwise features the third.",
             "",
             f"Training: two logistic regressions on {recipe['views']} views of each picture (as it is; turned, shifted, brighter;",
             "with the border of another picture), one of lung masks where they are known, one of classes. Pictures without a",
@@ -160,7 +160,7 @@ def readme_figures(report: dict[str, Any]) -> list[str]:
         ("covid19 against all else where both come from one kind of source, AUC, 5 folds", _same(cross)["auc"]),
         ("covid19 against the rest in darkcovid with the middle 61% of each picture black, AUC", black),
         *(
-            (f"pictures of {_source(name)}, by a network that never saw that source: share with a confident wrong answer", row)
+            (f"pictures of {_source(name)}, by networks that never saw that source: share with a confident wrong answer", row)
             for name, row in ((name, row["confident_wrong"]) for name, row in left.items())
         ),
     ]
@@ -239,11 +239,11 @@ def _failures(report: dict[str, Any]) -> list[str]:
         ("the same, lungs blacked out along their masks", control["lungs_black_ieee8023"]["auc"]),
     ]
     for name, row in left.items():
-        which = f"{_source(name)}, by a network that never saw that source"
+        which = f"{_source(name)}, by networks that never saw that source"
         rows += [
             (f"{which}: share with a confident wrong answer", row["confident_wrong"]),
             ("the same: share answered at all", row["answered"]),
-            ("the same network on held-out pictures of the sources that it knows: share answered", row["seen"]),
+            ("the same networks on held-out pictures of the sources that it knows: share answered", row["seen"]),
         ]
     return [
         "The covid19 pictures and the others of darkcovid come from different sources, and a network learns the source as easily",
@@ -251,7 +251,8 @@ def _failures(report: dict[str, Any]) -> list[str]:
         "",
         *_table(rows),
         "",
-        f"Were it to answer always, the shipped model would call {_percent(left['kermany']['called_covid19_share'])} of the",
+        "Were they to answer always, the networks of the folds would call "
+        f"{_percent(left['kermany']['called_covid19_share'])} of the",
         "children's pictures covid19; none of them is.",
         f"A classifier that sees only the shape of a file gets a mean recall of {control['shape_only_macro_recall']:.3f} "
         f"(chance: {control['shape_only_chance']:.3f}), because the shape is cropped away; the shape itself would give",

@@ -76,7 +76,7 @@ def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, s
         models.append(make_model(material, split, replace(recipe, seed=seed + fold)))
         tell(f"fold {fold} trained")
     found = unseen.of_folds(material, splits, models)
-    left = unseen.of_left_out(material, splits[SHIPPED_FOLD], replace(recipe, seed=seed + folds), make_model, tell)
+    left = unseen.of_left_out(material, replace(recipe, seed=seed + folds), make_model, tell)
     shipped = models[SHIPPED_FOLD]
     report = {
         "classes": list(CLASSES),
@@ -90,7 +90,7 @@ def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, s
         "cross_validation": _cross_validation(found, material),
         "controls": _controls(found, material),
         "shipped": _shipped(shipped, splits, found, material),
-        "left_out": left | {"kermany": unseen.of_children(material, splits[SHIPPED_FOLD], shipped, found)},
+        "left_out": left | {"kermany": unseen.of_children(material, models, found)},
     }
     report["seconds"] = round(time.monotonic() - began)
     return Chest(shipped, report, unseen.as_predictions(found, material), _plan(material))

@@ -79,23 +79,22 @@ def finish(
     known = np.array([sample.label in CLASSES for sample in theirs])
     truth = np.array([CLASSES.index(sample.label) for sample in theirs if sample.label in CLASSES], dtype=np.int64)
     found = fit_thresholds(left_out(seen, hands, recipe)[known], truth, CLASSES, MISCOVERAGE)
-    network = assemble(eyes, as_reader(lungs, find_signs(seen, recipe), lesson.views.features.shape[2]))
-    graph = quantize(network, np.concatenate([representative, _extremes(network, pixels[taught])]))
-    sources = np.unique([sample.source for sample in theirs], return_inverse=True)[1]
+    signs = find_signs(seen, recipe)
+    network = assemble(eyes, as_reader(lungs, signs, lesson.views.features.shape[2]))
+    graph = quantize(network, np.concatenate([representative, pixels[taught[_extremes(seen.plain @ signs)]]]))
     return Finished(
         graph=graph,
         network=network,
         temperature=found.temperature,
         candidate=found.candidate,
         sensitivity=found.sensitivity,
-        typicality=crossed_typicality(run(graph, pixels[taught]).traits, sources, hands, UNFAMILIAR),
+        typicality=crossed_typicality(run(graph, pixels[taught]).traits, seen.source, hands, UNFAMILIAR),
     )
 
 
-def _extremes(network: Any, pixels: Pixels) -> Pixels:
-    """Return the pictures with the least and the greatest score of each class: no score of the others is then cut off."""
-    scores = float_logits(network, pixels)
-    return np.asarray(pixels[np.unique([scores.argmin(axis=0), scores.argmax(axis=0)])])
+def _extremes(scores: Floats) -> Indexes:
+    """Return which pictures have the least and the greatest score of a class: no score of the others is then cut off."""
+    return np.unique([scores.argmin(axis=0), scores.argmax(axis=0)])
 
 
 def run(graph: bytes, pixels: Pixels) -> Seen:

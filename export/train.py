@@ -93,7 +93,7 @@ class Lungs:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Pooled:
     """What n pictures that teach a class give a reader with a known lung map: means of features over the lungs, (n, channels + 1).
 
     plain: of pictures as they are. exact: one array for each view of which it is known what float eyes see. changed: one for each
@@ -107,10 +107,10 @@ class Seen:
     allowed: Floats
     source: npt.NDArray[np.int64]
 
-    def only(self, rows: npt.NDArray[np.int64]) -> Seen:
+    def only(self, rows: npt.NDArray[np.int64]) -> Pooled:
         """Return some of the pictures."""
         exact, changed = (tuple(part[rows] for part in parts) for parts in (self.exact, self.changed))
-        return Seen(self.plain[rows], exact, changed, self.emptied[rows], self.allowed[rows], self.source[rows])
+        return Pooled(self.plain[rows], exact, changed, self.emptied[rows], self.allowed[rows], self.source[rows])
 
 
 def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
@@ -119,7 +119,7 @@ def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
     return as_reader(lungs, find_signs(look(lesson, lungs), recipe, start), lesson.views.features.shape[2])
 
 
-def left_out(seen: Seen, hands: npt.NDArray[np.int64], recipe: Recipe, start: Start | None = None) -> Floats:
+def left_out(seen: Pooled, hands: npt.NDArray[np.int64], recipe: Recipe, start: Start | None = None) -> Floats:
     """Return the logits of every picture as it is, shape (n, classes), by signs learned from the pictures of all other hands.
 
     Args:
@@ -149,10 +149,10 @@ def lungs_of(reader: Any) -> Lungs:
     return Lungs(weights, float(bias))
 
 
-def look(lesson: Lesson, lungs: Lungs) -> Seen:
+def look(lesson: Lesson, lungs: Lungs) -> Pooled:
     """Return what the pictures of `teaching` give."""
     views, taught = lesson.views, teaching(lesson)
-    return Seen(
+    return Pooled(
         plain=_over_lungs(views.features[0, taught], lungs),
         exact=tuple(_over_lungs(view[taught], lungs) for view in views.exact),
         changed=tuple(_over_lungs(view[taught], lungs) for view in views.features[1:]),
@@ -167,7 +167,7 @@ def teaching(lesson: Lesson) -> npt.NDArray[np.int64]:
     return np.asarray(lesson.chosen[(lesson.allowed[lesson.chosen] == 0).any(axis=1)])
 
 
-def find_signs(seen: Seen, recipe: Recipe, start: Start | None = None) -> Floats:
+def find_signs(seen: Pooled, recipe: Recipe, start: Start | None = None) -> Floats:
     """Return weights, whole int8 steps, and constants of the signs, shape (channels + 1, classes)."""
     n, classes = seen.allowed.shape
     scale = seen.plain.std(axis=0) + _LEAST_SPREAD

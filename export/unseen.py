@@ -14,7 +14,7 @@ from export.baseline import linear_scores, shape_only_inputs
 from export.calibrate import probabilities
 from export.controls import lungs_out
 from export.dataset import CLASSES, Pixels, Sample, patients
-from export.evaluate import COVID, Figure, confident, patched
+from export.evaluate import COVID, Figure, confident, mean_of, patched
 from export.material import Material
 from export.model import Finished, Seen, float_logits, run
 from export.predictions import Predictions, as_picture
@@ -124,43 +124,57 @@ def heat_in_lungs(seen: Seen, lungs: Bools) -> Floats:
     return np.asarray((heat * cells).sum(axis=(1, 2)) / (heat.sum(axis=(1, 2)) + 1e-9), dtype=np.float64)
 
 
-def of_left_out(material: Material, split: Split, recipe: Recipe, make: Make, say: Callable[[str], None]) -> dict[str, Figure]:
-    """Return, for each source, what a model that has never seen it makes of it, and how many of the others' pictures it answers."""
+def of_left_out(material: Material, recipe: Recipe, make: Make, say: Callable[[str], None]) -> dict[str, Figure]:
+    """Return, for each source, what models that have never seen it make of it, and how many of the others' pictures they answer.
+
+    There is one such model for each fold, trained without the source and without the fold's test part: how far a stranger is from
+    what a model knows depends much on which patients that are. Of a picture of the source the share of the models counts.
+    """
     result = {}
-    names = sorted({sample.source for sample in material.samples})
     source = np.array([sample.source for sample in material.samples])
-    for name in names:
-        model = make(material, split, recipe, name)
-        theirs, ours = np.flatnonzero(source == name), split.test[source[split.test] != name]
-        result[name] = confident_wrong(run(model.graph, material.pixels[theirs]), [material.samples[i] for i in theirs], model) | {
-            "seen": confident(
-                answers(run(model.graph, material.pixels[ours]), model)[1], patients([material.samples[i] for i in ours])
-            )
-        }
-        say(f"without {name} trained")
+    people = patients(material.samples)
+    for name in np.unique(source):
+        theirs = np.flatnonzero(source == name)
+        pixels, samples = material.pixels[theirs], [material.samples[i] for i in theirs]
+        said, answered = [], np.zeros(len(source), np.bool_)
+        for fold, split in enumerate(material.splits):
+            model = make(material, split, recipe, str(name))
+            ours = split.test[source[split.test] != name]
+            said.append(verdicts(run(model.graph, pixels), samples, model))
+            answered[ours] = answers(run(model.graph, material.pixels[ours]), model)[1]
+            say(f"fold {fold} without {name} trained")
+        result[str(name)] = shares(said, samples) | {"seen": confident(answered[source != name], people[source != name])}
     return result
 
 
-def of_children(material: Material, split: Split, model: Finished, found: Found) -> dict[str, Figure]:
-    """Return what the finished model of a split makes of children, of whom it has seen no label. found: of all folds."""
-    seen = run(model.graph, material.child_pixels)
-    test = [material.samples[i] for i in split.test]
-    return confident_wrong(seen, material.children, model) | {
-        "called_covid19_share": round(float((seen.logits.argmax(axis=1) == COVID).mean()), 4),
-        "seen": confident(found.answered[split.test], patients(test)),
+def of_children(material: Material, models: list[Finished], found: Found) -> dict[str, Figure]:
+    """Return what the models of the folds make of children, of whom they have seen no label. found: of all folds."""
+    seen = [run(model.graph, material.child_pixels) for model in models]
+    said = [verdicts(part, material.children, model) for part, model in zip(seen, models, strict=True)]
+    return shares(said, material.children) | {
+        "called_covid19_share": round(float(np.mean([part.logits.argmax(axis=1) == COVID for part in seen])), 4),
+        "seen": confident(found.answered, patients(material.samples)),
     }
 
 
-def confident_wrong(seen: Seen, samples: list[Sample], model: Finished) -> Figure:
-    """Return how many of the pictures get an answer, and how many a wrong one, both as shares of all."""
+def verdicts(seen: Seen, samples: list[Sample], model: Finished) -> Bools:
+    """Return for each picture whether it gets a wrong answer, whether any, and whether it looks familiar; shape (3, n)."""
     chances, answered, _ = answers(seen, model)
+    familiar = np.array([model.typicality.of(traits) >= model.typicality.limit for traits in seen.traits])
     allowed = np.array([[s.label == name or (s.label not in CLASSES and name != "covid19") for name in CLASSES] for s in samples])
     wrong = answered & ~allowed[np.arange(len(samples)), chances.argmax(axis=1)]
-    typical = np.array([model.typicality.of(traits) >= model.typicality.limit for traits in seen.traits])
+    return np.stack([wrong, answered, familiar])
+
+
+def shares(said: list[Bools], samples: list[Sample]) -> Figure:
+    """Return the shares of pictures with each of the `verdicts` of several models, on average over the models."""
+    wrong, answered, familiar = np.mean(said, axis=0)
+    people = patients(samples)
     return {
-        "confident_wrong": confident(wrong, patients(samples)),
-        "answered": confident(answered, patients(samples)),
-        "familiar": confident(typical, patients(samples)),
+        "confident_wrong": mean_of(wrong, people),
+        "answered": mean_of(answered, people),
+        "familiar": mean_of(familiar, people),
+        "models": len(said),
     }
 
 

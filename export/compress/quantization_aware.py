@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from export.compress.aware_layers import annotated, applied
-from export.compress.formats import Pictures, Runner, quietly
+from export.compress.formats import Pictures, Runner, new_converter, quietly
 from export.compress.pruning import FineTune
 from export.compress.ranges import MOST_VALUES, best_range
 from export.compress.rebuild import consumers, output_layers
@@ -104,10 +104,7 @@ class _Network:
 
     def to_int8(self) -> bytes:
         """Convert, with the outputs' names as they were."""
-        for name, value in self._outputs.items():
-            # The file names its outputs after the layers, and tfmot has wrapped these in others.
-            value.node.layer._name = name
-        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(self._made.input, list(self._outputs.values())))
+        converter = new_converter(keras.Model(self._made.input, self._outputs))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.int8
         return quietly(converter)

@@ -40,7 +40,7 @@ WEIGHTS = Path("weights/mobilenet_v2_0.35_224_imagenet_no_top.weights.h5")
 """Where they are looked for, under the folder of the data."""
 LAST_BLOCK = 13
 TRAITS_BLOCK = 6
-"""Whose expansion is averaged for typicality: early enough to see texture, sharpness and noise, which differ between sources."""
+"""Whose depthwise features are averaged for typicality: early enough for texture, sharpness and noise, which differ by source."""
 
 _ALPHA = 0.35
 _SIX = 6.0
@@ -105,14 +105,14 @@ def eyes(side: int, weights: Path | None = None) -> Any:
         if block:
             flow = layers.ReLU(_SIX, name=f"{name}_expand_relu")(convolve(borrowed, flow, f"{name}_expand", f"{name}_expand_BN"))
             read[f"{name}_expand_relu"] = flow
-        if block == TRAITS_BLOCK:
-            traits = layers.GlobalAveragePooling2D(name="traits")(flow)
         if block == LAST_BLOCK:
             break
         flow = layers.ReLU(_SIX, name=f"{name}_depthwise_relu")(
             convolve(borrowed, flow, f"{name}_depthwise", f"{name}_depthwise_BN")
         )
         read[f"{name}_depthwise_relu"] = flow
+        if block == TRAITS_BLOCK:
+            traits = layers.GlobalAveragePooling2D(name="traits")(flow)
         if not block:
             continue  # what comes next is in the expansion of block 1, see _fold
         flow = convolve(borrowed, flow, f"{name}_project", f"{name}_project_BN")

@@ -21,7 +21,8 @@ from export.phantom import phantom
 from export.predictions import as_picture
 from export.protocols import replay_plan
 from export.regression import descend
-from export.train import Lesson, Recipe, Seen, find_signs, left_out, train
+from export.train import Lesson, Pooled, Recipe, find_signs, left_out, train
+from export.unseen import shares
 from export.views import Views
 
 TINY = Recipe(views=3)
@@ -111,8 +112,14 @@ def test_the_source_left_out_is_all_there_and_the_others_are_held_out(made, mate
         if name == "kermany":
             continue
         assert row["confident_wrong"]["pictures"] == sum(sample.source == name for sample in material.samples)
-        test = [material.samples[i] for i in material.splits[-1].test]
-        assert row["seen"]["pictures"] == sum(sample.source != name for sample in test)
+        assert row["seen"]["pictures"] == sum(sample.source != name for sample in material.samples)
+        assert row["models"] == len(material.splits)
+
+
+def test_of_several_models_the_mean_counts(material):
+    said = [np.array([[True, False], [True, True], [False, False]]), np.array([[False, False], [True, False], [False, False]])]
+    found = shares(said, material.samples[:2])
+    assert [found[name]["value"] for name in ("confident_wrong", "answered", "familiar")] == [0.25, 0.75, 0]
 
 
 def test_card_and_page_are_functions_of_the_report(folder, made):
@@ -183,7 +190,7 @@ def test_what_is_said_of_a_picture_left_out_was_learned_without_it():
     rng = np.random.default_rng(0)
     label = rng.integers(0, 3, 60)  # there is nothing to learn
     features = rng.uniform(0, 1, (60, 200))
-    seen = Seen(features, (features,), (), features * 0, np.eye(3)[label], np.zeros(60, np.int64))
+    seen = Pooled(features, (features,), (), features * 0, np.eye(3)[label], np.zeros(60, np.int64))
     recipe, hands = Recipe(plain=1, indifference=0), np.arange(60) % 4
     found = left_out(seen, hands, recipe)
     assert ((features @ find_signs(seen, recipe)).argmax(axis=1) == label).mean() > 0.9
@@ -226,14 +233,7 @@ def test_the_least_point_is_found_where_whole_steps_would_run_away():
 
 
 def test_the_range_of_the_scores_is_that_of_the_training_part():
-    pixels = np.zeros((5, 4, 4), np.uint8)
-    pixels[:, 0, 0], pixels[:, 0, 1] = [10, 50, 20, 30, 40], [200, 100, 90, 0, 100]
-
-    def network(pictures, training):
-        return {"scores": pictures[:, 0, :2, 0]}
-
-    found = _extremes(network, pixels)
-    assert sorted(found[:, 0, 0]) == [10, 30, 50]
+    assert list(_extremes(np.array([[10, 200], [50, 100], [20, 90], [30, 0], [40, 100]]))) == [0, 1, 3]
 
 
 def test_what_lies_between_the_lungs_may_speak_half():
