@@ -24,7 +24,7 @@ class Rule:
 
     classes: names in the order of the logits. temperature: divides the logits before the softmax (Guo et al. 2017, "On calibration
     of modern neural networks"). threshold: the device abstains when the highest probability is below it, 0..1. candidate: it also
-    does when two classes reach this probability: the split-conformal set then has two members (Sadinle, Lei and Wasserman 2019,
+    does when two classes reach this probability: the conformal set then has two members (Sadinle, Lei and Wasserman 2019,
     "Least ambiguous set-valued classifiers with bounded error levels"); 1 for no such rule. typicality: None where the bundle has
     no measure of it.
     """

@@ -2,8 +2,9 @@
 
 The traits of a picture (means of early feature maps, the third output of the int8 graph) are compared with those of training
 pictures: the Mahalanobis distance (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples"), turned
-into the share of held-out pictures that lie at least as far, which is a conformal p-value (Vovk, Gammerman and Shafer 2005,
-"Algorithmic learning in a random world"): about a share p of pictures of the known kind have a typicality below p.
+into the share of known pictures, none of which it was taken of, that lie at least as far (after the conformal p-value of Vovk,
+Gammerman and Shafer 2005, "Algorithmic learning in a random world"): about a share p of pictures of the known kind have a
+typicality below p.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Typicality:
     """Made by `export.typicality`.
 
     mean: shape (traits,). whitening: shape (traits, traits); the distance is the length of whitening @ (traits - mean).
-    distances: of held-out pictures, ascending. limit: below this typicality the device does not answer, 0..1.
+    distances: of pictures that were left out, ascending. limit: below this typicality the device does not answer, 0..1.
     """
 
     mean: Floats32

@@ -45,7 +45,7 @@ class Calibrated(Protocol):
 
     @property
     def candidate(self) -> float:
-        """Of the split-conformal sets."""
+        """Of the conformal sets."""
         ...
 
     @property

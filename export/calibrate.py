@@ -1,4 +1,4 @@
-"""Temperature, conformal sets and thresholds, all from validation patients only."""
+"""Temperature, sets of classes and thresholds, of pictures that the network has not learned from."""
 
 from __future__ import annotations
 
@@ -71,11 +71,12 @@ def fit_temperature(logits: npt.NDArray[np.floating], truth: npt.NDArray[np.int6
 
 
 def fit_candidate(chances: Floats, truth: npt.NDArray[np.int64], miscoverage: float) -> float:
-    """Return the probability from which a class is in the split-conformal set, 0..1.
+    """Return the probability from which a class is in the conformal set, 0..1.
 
-    Sets of all classes of at least this probability hold the true class for a share of 1 - miscoverage of new pictures of the same
-    kind, whatever the network (Sadinle, Lei and Wasserman 2019, "Least ambiguous set-valued classifiers with bounded error
-    levels").
+    If the chances are of one network and of pictures that it has not learned from, sets of all classes of at least this probability
+    hold the true class for a share of 1 - miscoverage of new pictures of the same kind, whatever the network (Sadinle, Lei and
+    Wasserman 2019, "Least ambiguous set-valued classifiers with bounded error levels"). If they are of several, each of which has
+    left a part out, that is to be expected and to be measured, and no theorem.
 
     Args:
         chances: shape (n, classes), of held-out pictures.

@@ -75,7 +75,7 @@ def model_card(report: dict[str, Any]) -> str:
             "  traits by which a device tells pictures of a kind that the network has not learned from.",
             f"- {shipped['parameters']:,} parameters, {shipped['bytes']:,} bytes, int8.",
             f"- Temperature {shipped['temperature']}. It answers when exactly one class has a probability of at least",
-            f"  {shipped['candidate']:.3f} (split-conformal sets, miscoverage {report['miscoverage']}) and the picture is more",
+            f"  {shipped['candidate']:.3f} (conformal sets, miscoverage {report['miscoverage']}) and the picture is more",
             f"  typical than the strangest {_percent(report['unfamiliar_below'])} of the known ones; otherwise it is not sure.",
             "",
             "## Training data",
@@ -160,7 +160,7 @@ def readme_figures(report: dict[str, Any]) -> list[str]:
         ("covid19 against all else where both come from one kind of source, AUC, 5 folds", _same(cross)["auc"]),
         ("covid19 against the rest in darkcovid with the middle 61% of each picture black, AUC", black),
         *(
-            (f"pictures of {_source(name)}, by networks that never saw that source: share with a confident wrong answer", row)
+            (f"pictures of {_source(name)}, by networks that never saw that source: share with a confident wrong answer, mean", row)
             for name, row in ((name, row["confident_wrong"]) for name, row in left.items())
         ),
     ]
@@ -211,6 +211,7 @@ def _scores(report: dict[str, Any]) -> list[str]:
             f"5 folds, both sets: class inside the conformal set (aim {1 - report['miscoverage']:.2f})",
             cross["conformal_coverage"]["share"],
         ),
+        (f"5 folds, both sets: looks familiar (aim {1 - report['unfamiliar_below']:.2f})", cross["familiar"]),
         ("share of the heat inside the lungs, pictures with masks", report["controls"]["heat_in_lungs"]),
     ]
     return [
@@ -239,11 +240,12 @@ def _failures(report: dict[str, Any]) -> list[str]:
         ("the same, lungs blacked out along their masks", control["lungs_black_ieee8023"]["auc"]),
     ]
     for name, row in left.items():
-        which = f"{_source(name)}, by networks that never saw that source"
+        each = row["confident_wrong_by_model"]
+        which = f"{_source(name)}, by {len(each)} networks that never saw that source"
         rows += [
-            (f"{which}: share with a confident wrong answer", row["confident_wrong"]),
+            (f"{which}: share with a confident wrong answer, mean ({min(each):.3f} to {max(each):.3f})", row["confident_wrong"]),
             ("the same: share answered at all", row["answered"]),
-            ("the same networks on held-out pictures of the sources that it knows: share answered", row["seen"]),
+            ("the same networks on held-out pictures of the sources that they know: share answered", row["seen"]),
         ]
     return [
         "The covid19 pictures and the others of darkcovid come from different sources, and a network learns the source as easily",
@@ -254,6 +256,7 @@ def _failures(report: dict[str, Any]) -> list[str]:
         "Were they to answer always, the networks of the folds would call "
         f"{_percent(left['kermany']['called_covid19_share'])} of the",
         "children's pictures covid19; none of them is.",
+        "The sources left out were looked at while the measure of what is familiar was being chosen.",
         f"A classifier that sees only the shape of a file gets a mean recall of {control['shape_only_macro_recall']:.3f} "
         f"(chance: {control['shape_only_chance']:.3f}), because the shape is cropped away; the shape itself would give",
         f"covid19 away with an AUC of {control['file_shape_covid19_auc_in_darkcovid']:.3f}.",

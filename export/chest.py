@@ -114,7 +114,7 @@ def make_model(material: Material, split: Split, recipe: Recipe, without: str | 
     # Children alone would leave the scores of adults beyond the ends of the range.
     adults = part.train[representative_by_patient([material.samples[i] for i in part.train], _ADULTS, recipe.seed)]
     representative = np.concatenate([material.representative, material.pixels[adults]])
-    return finish(material.eyes, material.pixels, material.samples, lesson, part, recipe, representative)
+    return finish(material.eyes, material.pixels, material.samples, lesson, part, material.hand, recipe, representative)
 
 
 def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]:
@@ -135,6 +135,7 @@ def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]
         "darkcovid_linear": ev.three_classes(found.linear[dark], truth[dark], people[dark]),
         "darkcovid_gain_over_linear": ev.accuracy_difference(found.logits[dark], found.linear[dark], truth[dark], people[dark]),
         "darkcovid_abstention": ev.abstention(found.chances[dark], truth[dark], people[dark], found.answered[dark]),
+        "familiar": ev.confident(found.distance <= 1, people),
         "all_abstention": ev.abstention(found.chances[known], truth[known], people[known], found.answered[known]),
         "conformal_coverage": ev.coverage(found.chances[known], truth[known], people[known], found.candidate[known]),
         "ieee8023_covid19_against_rest": ev.covid_against_rest(found.logits[same], truth[same], people[same]),

@@ -80,7 +80,7 @@ def abstention(chances: Floats, truth: Ints, patients: Patients, answered: npt.N
 
 
 def coverage(chances: Floats, truth: Ints, patients: Patients, candidate: Floats) -> Figure:
-    """Return the share of pictures whose class is in its split-conformal set, and the mean size of the sets."""
+    """Return the share of pictures whose class is in its conformal set, and the mean size of the sets."""
     inside = (chances[np.arange(len(truth)), truth] >= candidate).astype(np.float64)
     size = (chances >= candidate[:, np.newaxis]).sum(axis=1)
     return {"share": mean_of(inside, patients), "mean_size": round(float(size.mean()), 4)}

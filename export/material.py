@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from export.compress.folding import folded
 from export.compress.rounding import rounded
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, require_classes, some_of_each
 from export.networks.ours import GATHERED, eyes
-from export.splits import Split, patient_folds, require_patients
+from export.splits import Split, deal, patient_folds, require_patients
 from export.train import Recipe
 from export.views import Int8Eyes, Views, make_views
 
@@ -27,6 +27,9 @@ OTHER = "other"
 """Label of pictures of other diseases: they are not covid19, and which of the other classes they are is left open."""
 LUNGS_OF = "kermany"
 """Children: their masks teach what lungs look like; their labels are not used."""
+
+HANDS = 5
+"""Parts of the patients that are left out of the training in turn, to see what it says of patients that it does not know."""
 
 _LUNG_PICTURES = 900
 _REPRESENTATIVE = 100
@@ -37,6 +40,8 @@ class Material:
     """samples: those that are split, CLASSES and OTHER. pixels: of them. lungs: where known, else False, likewise. splits: of them.
 
     views, allowed, masked, source: of the samples and, after them, of the children with masks; see `export.train.Lesson`.
+    hand: shape (n,), of the samples; all pictures of a patient in one. views_without: takes the name of a source to views like the
+    others, in which no picture wears a border of that source.
     children: those that teach nothing; child_pixels: of them. representative: pictures on which the int8 ranges of the eyes are
     measured: children, who are in no test part.
     """
@@ -50,6 +55,8 @@ class Material:
     allowed: npt.NDArray[np.float32]
     masked: npt.NDArray[np.bool_]
     source: npt.NDArray[np.int64]
+    hand: npt.NDArray[np.int64]
+    views_without: Callable[[str], Views]
     children: list[Sample]
     child_pixels: Pixels
     representative: Pixels
@@ -86,28 +93,33 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
     for number, split in enumerate(splits):
         fold[split.test] = number
     representative = taught_pixels[:_REPRESENTATIVE]
-    shown = representative[..., np.newaxis]
-    seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), shown, free=GATHERED), shown)
-    views = make_views(
-        Int8Eyes(seeing, representative),
-        np.concatenate([pixels, taught_pixels]),
-        np.stack([thorax(picture) for picture in (*lungs, *_lungs(teaching))]),
-        np.concatenate([fold, np.full(len(teaching), folds)]),
-        recipe.strength,
-        count=recipe.views,
-        seed=seed,
-    )
+    measured = representative[..., np.newaxis]
+    seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), measured, free=GATHERED), measured)
     every = [*samples, *teaching]
+    hand = deal(samples, HANDS, seed)
+    # Who is left out must not leave a border behind, neither a fold nor a hand nor a source.
+    group = np.concatenate([fold * HANDS + hand, np.full(len(teaching), folds * HANDS)])
+    look, shown = Int8Eyes(seeing, representative), np.concatenate([pixels, taught_pixels])
+    shapes = np.stack([thorax(picture) for picture in (*lungs, *_lungs(teaching))])
+
+    def views_within(groups: npt.NDArray[np.int64]) -> Views:
+        return make_views(look, shown, shapes, groups, recipe.strength, count=recipe.views, seed=seed)
+
+    def views_without(name: str) -> Views:
+        return views_within(2 * group + np.array([sample.source == name for sample in every]))
+
     return Material(
         samples=samples,
         pixels=pixels,
         lungs=lungs,
         splits=splits,
         eyes=seeing,
-        views=views,
+        views=views_within(group),
         allowed=_allowed(samples, len(teaching)),
         masked=np.array([sample.lung_mask is not None for sample in every]),
         source=np.unique([sample.source for sample in every], return_inverse=True)[1],
+        hand=hand,
+        views_without=views_without,
         children=children,
         child_pixels=load_pixels(children),
         representative=representative,

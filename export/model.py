@@ -11,17 +11,15 @@ import numpy.typing as npt
 from edge.classify import Classifier
 from edge.typicality import Typicality
 from export.calibrate import fit_thresholds
-from export.dataset import CLASSES, Pixels, Sample
+from export.dataset import CLASSES, Pixels, Sample, patients
 from export.networks.ours import assemble
 from export.quantize import quantize
-from export.splits import Split, deal
+from export.splits import Split
 from export.train import Lesson, Recipe, as_reader, find_lungs, find_signs, left_out, look, teaching
 from export.typicality import crossed_typicality
 
 MISCOVERAGE = 0.15
-"""Of the split-conformal sets."""
-HANDS = 5
-"""Parts of the training's patients that are left out in turn."""
+"""Of the sets of classes that decide whether there is an answer."""
 UNFAMILIAR = 0.15
 """Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
 
@@ -55,12 +53,13 @@ class Seen:
 
 
 def finish(
-    eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, split: Split, recipe: Recipe, representative: Pixels
+    eyes: Any, pixels: Pixels, samples: list[Sample], lesson: Lesson, split: Split, hand: Indexes, recipe: Recipe, shown: Pixels
 ) -> Finished:
     """Make a model of the training and the validation part, calibrated on them too; the test part is not touched.
 
-    Calibration needs pictures that the model has not learned from, and there are too few to give any away: the patients are left
-    out in turn, and what is said of them by signs learned from the others is what the kept model is calibrated by.
+    Calibration needs pictures that the model has not learned from, and there are too few to give any away: hands of patients are
+    left out in turn, and the signs learned from the others say what they are. To that is added by how much the int8 file says
+    something else than the signs of all. The lung map alone is that of all throughout.
 
     Args:
         eyes: of `export.networks.ours.eyes`, for INPUT_SIDE.
@@ -68,27 +67,30 @@ def finish(
         samples: all of them.
         lesson: `chosen` may hold samples besides the training part that teach nothing of classes.
         split: of the samples.
+        hand: shape (n,); all pictures of a patient in one.
         recipe: of the training.
-        representative: pictures on which the ranges inside the network are measured, shape (n, INPUT_SIDE, INPUT_SIDE); those of
-            the training part with the most extreme scores are added.
+        shown: pictures on which the ranges inside the network are measured, shape (m, INPUT_SIDE, INPUT_SIDE); those of the
+            training and the validation part with the most extreme scores are added.
     """
     whole = replace(lesson, chosen=np.concatenate([lesson.chosen, split.validation]))
     taught, lungs = teaching(whole), find_lungs(whole, recipe)
-    theirs, seen = [samples[i] for i in taught], look(whole, lungs)
-    hands = deal(theirs, HANDS, recipe.seed)
+    pooled, theirs = look(whole, lungs), [samples[i] for i in taught]
+    signs = find_signs(pooled, recipe)
+    network = assemble(eyes, as_reader(lungs, signs, lesson.views.features.shape[2]))
+    expected = pooled.plain @ signs
+    graph = quantize(network, np.concatenate([shown, pixels[taught[_extremes(expected)]]]))
+    seen = run(graph, pixels[taught])
+    logits = left_out(pooled, hand[taught], recipe) + seen.logits - expected
     known = np.array([sample.label in CLASSES for sample in theirs])
     truth = np.array([CLASSES.index(sample.label) for sample in theirs if sample.label in CLASSES], dtype=np.int64)
-    found = fit_thresholds(left_out(seen, hands, recipe)[known], truth, CLASSES, MISCOVERAGE)
-    signs = find_signs(seen, recipe)
-    network = assemble(eyes, as_reader(lungs, signs, lesson.views.features.shape[2]))
-    graph = quantize(network, np.concatenate([representative, pixels[taught[_extremes(seen.plain @ signs)]]]))
+    found = fit_thresholds(logits[known], truth, CLASSES, MISCOVERAGE)
     return Finished(
         graph=graph,
         network=network,
         temperature=found.temperature,
         candidate=found.candidate,
         sensitivity=found.sensitivity,
-        typicality=crossed_typicality(run(graph, pixels[taught]).traits, seen.source, hands, UNFAMILIAR),
+        typicality=crossed_typicality(seen.traits, pooled.source, patients(theirs), UNFAMILIAR),
     )
 
 

@@ -34,10 +34,10 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     """All lists are of one length, one entry a picture.
 
     network: name in the catalogue. protocol: such as "5-fold". grouped: whether a patient's pictures were kept on one side.
-    fold: number of the model that gave the logits. logits: before temperature. temperature, threshold: of that model, from its
-    validation patients. typicality: how far the picture is from what that model has learned, as a share of its limit: above 1 it
-    abstains; empty where the network has no such measure. answered: whether the device would answer, where more than the threshold
-    and the typicality decides; else empty.
+    fold: number of the model that gave the logits. logits: before temperature. temperature, threshold: of that model, from
+    pictures that it has not learned from. typicality: how far the picture is from what that model has learned, as a share of its
+    limit: above 1 it abstains; empty where the network has no such measure. answered: whether the device would answer, where more
+    than the threshold and the typicality decides; else empty.
     """
 
     network: str

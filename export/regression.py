@@ -12,8 +12,9 @@ Floats = npt.NDArray[np.float64]
 Loss = Callable[[Floats], tuple[float, Floats]]
 """Takes a point, shape (k,), to the value there and its gradient, shape (k,)."""
 Curvature = Callable[[Floats], Floats]
-"""Takes a point to the matrix of second derivatives there, or to a larger positive definite one, shape (k, k)."""
-Problem = tuple[Loss, Curvature]
+"""Takes a point to the matrix of second derivatives there, shape (k, k), or to a stand-in for it."""
+Problem = tuple[Loss, tuple[Curvature, ...]]
+"""Of the curvatures the first is exact, and the last is the same everywhere and nowhere exceeded."""
 
 _STEPS = 100
 _CLOSE = 1e-9
@@ -21,8 +22,6 @@ _CLOSE = 1e-9
 _SHORTEST = 1e-3
 _LEAST = 1e-3
 """Is added to the curvature of what costs nothing, so that it can be divided by."""
-_CEILING = 2.0
-"""The curvature is nowhere more than c / 2 times that of c equal chances: enough for four classes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def binary(given: Floats, wanted: Floats) -> Problem:
         spread = 0.5 / (1 + np.cosh(given @ flat))
         return np.asarray(given.T @ (spread[:, np.newaxis] * given) + np.diag(price + _LEAST))
 
-    return loss, curvature
+    return loss, (curvature, lambda flat: curvature(np.zeros_like(flat)))
 
 
 def multinomial(examples: Examples, alien: Floats, strictness: float, before: Floats, pull: float) -> Problem:
@@ -86,40 +85,58 @@ def multinomial(examples: Examples, alien: Floats, strictness: float, before: Fl
         slope = strictness * (given.T @ (examples.weight[:, np.newaxis] * (chances - target)) + heard) + pull * moved
         return float(value), slope.ravel()
 
-    def curvature(flat: Floats) -> Floats:
-        # As if each picture's class were certain: where it is not, the true one is less.
-        chances = chances_of(flat.reshape(before.shape))
+    def second(spread: Callable[[int, int], Floats]) -> Floats:
         result = np.zeros((features, classes, features, classes))
         for one in range(classes):
             for other in range(one, classes):
-                spread = examples.weight * chances[:, one] * ((one == other) - chances[:, other])
-                block = given.T @ (spread[:, np.newaxis] * given)
+                block = given.T @ ((examples.weight * spread(one, other))[:, np.newaxis] * given)
                 result[:, one, :, other] = result[:, other, :, one] = block + unwelcome if one == other else block
         return strictness * result.reshape(before.size, before.size) + pull * np.eye(before.size)
 
-    return loss, curvature
+    def certain(flat: Floats) -> Floats:
+        chances = chances_of(flat.reshape(before.shape))
+        return second(lambda one, other: _spread(chances, one, other))
+
+    def curvature(flat: Floats) -> Floats:
+        # Where several classes are possible, as much is not to be learned as they vary among themselves.
+        chances = chances_of(flat.reshape(before.shape))
+        left = np.where(open_, chances * wanted, 0.0)
+        left /= left.sum(axis=1, keepdims=True) + 1e-300
+        return second(lambda one, other: _spread(chances, one, other) - _spread(left, one, other))
+
+    def ceiling(flat: Floats) -> Floats:
+        # Bohning 1992, "Multinomial logistic regression algorithm".
+        return second(lambda one, other: np.full(len(given), ((one == other) - 1 / classes) / 2))
+
+    return loss, (curvature, certain, ceiling)
 
 
-def descend(loss: Loss, curvature: Curvature, start: Floats) -> Floats:
+def _spread(chances: Floats, one: int, other: int) -> Floats:
+    return np.asarray(chances[:, one] * ((one == other) - chances[:, other]))
+
+
+def descend(loss: Loss, curvatures: tuple[Curvature, ...], start: Floats) -> Floats:
     """Return where the loss of a problem above is least, in the shape of `start`: Newton's steps, halved until they lead down.
 
-    Where all pictures are far on one side there is hardly any curvature, and Newton's steps lead anywhere. There the curvature in 0
-    is taken, twice, which is nowhere exceeded (Bohning 1992, "Multinomial logistic regression algorithm").
+    Where all pictures are far on one side there is hardly any curvature, and Newton's steps XX
+    are left open it may be negative. The next of the curvatures is taken then; with the last, every step leads down.
     """
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     place = start.ravel()
     value, slope = loss(place)
     for _ in range(_STEPS):
-        step = cho_solve(cho_factor(curvature(place)), slope)
-        promised = float(slope @ step)
-        if promised <= _CLOSE * abs(value):
-            break
-        length = 1.0
-        while (found := loss(place - length * step))[0] > value - 1e-4 * length * promised and length > _SHORTEST:
-            length /= 2
-        if length <= _SHORTEST:
-            length, step = 1.0, cho_solve(cho_factor(_CEILING * curvature(np.zeros_like(place))), slope)
-            found = loss(place - step)
+        for curvature in curvatures:
+            try:
+                step = cho_solve(cho_factor(curvature(place)), slope)
+            except LinAlgError:
+                continue
+            promised, length = float(slope @ step), 1.0
+            if promised <= _CLOSE * abs(value):
+                return np.asarray(place.reshape(start.shape))
+            while (found := loss(place - length * step))[0] > value - 1e-4 * length * promised and length > _SHORTEST:
+                length /= 2
+            if length > _SHORTEST:
+                break
         place, (value, slope) = place - length * step, found
     return np.asarray(place.reshape(start.shape))

@@ -14,15 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import load_bundle
-from edge.classify import new_interpreter
+from edge.classify import Classifier, new_interpreter
 from export.compress.folding import folded
 from export.errors import WeightsError
 from export.networks.ours import STRIDE, assemble, eyes, reader
+from export.phantom import phantom
 
 Floats = npt.NDArray[np.float32]
 
 _KERNELS = ("Conv2D", "depthwise")
 """What the converter calls the weights of a layer: LAYER/Conv2D or LAYER/depthwise."""
+
+_TRAITS_ALIKE = 0.5
+"""How far the traits of int8 and float may lie apart, as a share of their length."""
 
 
 def reopened(graph: bytes, classes: int, side: int) -> tuple[Any, Any]:
@@ -49,6 +53,8 @@ def reopened(graph: bytes, classes: int, side: int) -> tuple[Any, Any]:
     if used != set(found):
         raise _stranger(f"it has a layer {min(set(found) - used)} more")
     seeing.trainable = False
+    if not _same_traits(graph, seeing, side):
+        raise _stranger("it tells what is familiar by other features")
     return seeing, reading
 
 
@@ -86,6 +92,14 @@ def constants(graph: bytes) -> dict[str, tuple[Floats, Floats]]:
         if len(bias) == 1:
             result[name] = (kernel, _real(interpreter, bias[0]))
     return result
+
+
+def _same_traits(graph: bytes, seeing: Any, side: int) -> bool:
+    """Tell whether float eyes give the traits of the graph: no weight says where in the network they are taken."""
+    picture = phantom(0, width=side, height=side)
+    theirs = Classifier(graph, threads=1).run(picture).traits
+    ours = np.asarray(seeing(picture[np.newaxis, :, :, np.newaxis] / np.float32(255))["traits"])[0]
+    return ours.shape == theirs.shape and bool(np.linalg.norm(ours - theirs) < _TRAITS_ALIKE * np.linalg.norm(ours))
 
 
 def _real(interpreter: Any, tensor: Any) -> Floats:

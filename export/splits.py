@@ -16,7 +16,7 @@ Indexes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Indexes into one list of samples. What is tuned is tuned on `validation`; `test` is looked at once."""
+    """Indexes into one list of samples. `validation` may be learned from once all is tuned; `test` is looked at once."""
 
     train: Indexes
     validation: Indexes

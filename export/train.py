@@ -17,7 +17,7 @@ logits should be the same on average (the linear kernel's case of Gretton et al.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Recipe:
     views: of each picture. plain: share of the first view, the picture as it is, in what a picture weighs; the other views share
     the rest. emptied: what a picture without a middle weighs, one as it is being 1. strictness: weight of the classes against small
     weights. steadiness: weight of equal logits in float and int8 against that of the classes. indifference: weight of equal mean
-    logits of a class in all sources that have it, likewise. seed: of the views and of the cells.
+    logits of a class in all sources that have it, likewise. seed: of the cells that teach the lung map.
     """
 
     strength: Strength = field(default_factory=Strength)
@@ -113,25 +113,22 @@ class Pooled:
         return Pooled(self.plain[rows], exact, changed, self.emptied[rows], self.allowed[rows], self.source[rows])
 
 
-def train(lesson: Lesson, recipe: Recipe, start: Start | None = None) -> Any:
-    """Return a trained reader (see `export.networks.ours.reader`); without a start, its signs are held back towards 0."""
-    lungs = find_lungs(lesson, recipe) if start is None else lungs_of(start.reader)
-    return as_reader(lungs, find_signs(look(lesson, lungs), recipe, start), lesson.views.features.shape[2])
-
-
 def left_out(seen: Pooled, hands: npt.NDArray[np.int64], recipe: Recipe, start: Start | None = None) -> Floats:
     """Return the logits of every picture as it is, shape (n, classes), by signs learned from the pictures of all other hands.
+
+    Fewer pictures speak up less against what holds the signs back, so they count more: logits of the same size are wanted.
 
     Args:
         seen: of n pictures.
         hands: shape (n,); all pictures of a patient in one.
         recipe: of the training.
-        start: see `train`.
+        start: see `find_signs`.
     """
     logits = np.zeros(seen.allowed.shape)
     for hand in np.unique(hands):
-        out = np.flatnonzero(hands == hand)
-        logits[out] = seen.plain[out] @ find_signs(seen.only(np.flatnonzero(hands != hand)), recipe, start)
+        out, rest = np.flatnonzero(hands == hand), np.flatnonzero(hands != hand)
+        louder = replace(recipe, strictness=recipe.strictness * len(hands) / len(rest))
+        logits[out] = seen.plain[out] @ find_signs(seen.only(rest), louder, start)
     return logits
 
 
@@ -168,7 +165,10 @@ def teaching(lesson: Lesson) -> npt.NDArray[np.int64]:
 
 
 def find_signs(seen: Pooled, recipe: Recipe, start: Start | None = None) -> Floats:
-    """Return weights, whole int8 steps, and constants of the signs, shape (channels + 1, classes)."""
+    """Return weights, whole int8 steps, and constants of the signs, shape (channels + 1, classes).
+
+    Without a start they are held back towards 0.
+    """
     n, classes = seen.allowed.shape
     scale = seen.plain.std(axis=0) + _LEAST_SPREAD
     scale *= np.sqrt(len(scale))

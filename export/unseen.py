@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -137,8 +137,9 @@ def of_left_out(material: Material, recipe: Recipe, make: Make, say: Callable[[s
         theirs = np.flatnonzero(source == name)
         pixels, samples = material.pixels[theirs], [material.samples[i] for i in theirs]
         said, answered = [], np.zeros(len(source), np.bool_)
+        known = replace(material, views=material.views_without(str(name)))
         for fold, split in enumerate(material.splits):
-            model = make(material, split, recipe, str(name))
+            model = make(known, split, recipe, str(name))
             ours = split.test[source[split.test] != name]
             said.append(verdicts(run(model.graph, pixels), samples, model))
             answered[ours] = answers(run(model.graph, material.pixels[ours]), model)[1]
@@ -172,9 +173,9 @@ def shares(said: list[Bools], samples: list[Sample]) -> Figure:
     people = patients(samples)
     return {
         "confident_wrong": mean_of(wrong, people),
+        "confident_wrong_by_model": [round(float(part[0].mean()), 4) for part in said],
         "answered": mean_of(answered, people),
         "familiar": mean_of(familiar, people),
-        "models": len(said),
     }
 
 

@@ -26,7 +26,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.f32$", description="mean and whitening matrix, little-endian float32")]
     sha256: Digest
-    distances: Annotated[list[float], Meta(min_length=1, description="of held-out pictures, ascending")]
+    distances: Annotated[list[float], Meta(min_length=1, description="of pictures that it has not learned from, ascending")]
     limit: Annotated[Probability, Meta(description="below this typicality the device abstains")]
 
 
@@ -48,7 +48,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     threshold: Annotated[Probability, Meta(description="below this highest probability the device abstains")]
     candidate: Annotated[
         Probability,
-        Meta(description="a class of at least this probability is in the split-conformal set; with two in it the device abstains"),
+        Meta(description="a class of at least this probability is in the conformal set; with two in it the device abstains"),
     ] = 1.0
     miscoverage: Annotated[Probability | None, Meta(description="share of pictures whose class may be outside the set")] = None
     sensitivity: Annotated[

@@ -51,7 +51,7 @@ def new_converter(model: Any) -> Any:
     """Return the converter of what a model says of one picture.
 
     Given the Keras model itself, the converter would first save it with all that a training needs, which takes four times as long
-    as all the rest; the file then differs in names alone.
+    as all the rest. The numbers in the file are the same; its names differ, and its input is of one picture, not of any number.
     """
     name = model.inputs[0].name.split(":")[0]
     said = tf.function(lambda picture: model(picture, training=False))

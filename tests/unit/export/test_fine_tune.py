@@ -16,10 +16,11 @@ from export.errors import WeightsError
 from export.fine_tune import strongest, with_classes
 from export.legacy_keras import keras
 from export.model import float_logits, run
+from export.networks import ours
 from export.networks.ours import assemble, eyes
 from export.phantom import phantom, random_opacities
 from export.reopen import constants, reopened
-from export.train import Lesson, Recipe, Start, train
+from export.train import Lesson, Recipe, Start, as_reader, find_signs, look, lungs_of
 from export.views import Views
 from tests.unit.export.test_adapt import contents, hospital
 
@@ -76,6 +77,15 @@ def test_a_graph_of_another_network_can_only_be_recalibrated(graph):
         reopened(graph, 4, load_bundle().manifest.input_side)
 
 
+def test_a_graph_that_takes_its_traits_elsewhere_is_not_ours(graph, monkeypatch):
+    """The layers are the same, only the third output is of another one."""
+    bundle = load_bundle()
+    monkeypatch.setattr(ours, "TRAITS_BLOCK", 5)
+    monkeypatch.setattr("export.reopen.eyes", ours.eyes)
+    with pytest.raises(WeightsError, match="tells what is familiar by other features"):
+        reopened(graph, len(bundle.manifest.classes), bundle.manifest.input_side)
+
+
 def test_a_graph_with_more_layers_than_ours_is_not_ours(graph, monkeypatch):
     more = {**constants(graph), "another": (np.zeros((1, 1, 1, 1), np.float32), np.zeros(1, np.float32))}
     monkeypatch.setattr("export.reopen.constants", lambda _: more)
@@ -115,7 +125,12 @@ def test_a_strong_pull_keeps_the_weights_and_a_weak_one_learns(parts):
     recipe = Recipe(views=1, plain=1, emptied=0)
     plain = features[0].astype(np.float32)
     before = np.asarray(whole(plain)["scores"])
-    held, free = (np.asarray(train(lesson, recipe, Start(whole, pull))(plain)["scores"]) for pull in (1e9, 0.1))
+    pooled = look(lesson, lungs_of(whole))
+
+    def trained(start):
+        return as_reader(lungs_of(whole), find_signs(pooled, recipe, start), rows)
+
+    held, free = (np.asarray(trained(Start(whole, pull))(plain)["scores"]) for pull in (1e9, 0.1))
     centred = before - before.mean(axis=1, keepdims=True)
     assert held - held.mean(axis=1, keepdims=True) == pytest.approx(centred, abs=0.15 * float(np.ptp(centred)))
     assert _loss(free, label) < 0.5 * _loss(before, label)
