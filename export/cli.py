@@ -20,7 +20,7 @@ from export.dataset import CLASSES
 from export.errors import ExportError, ReportError
 from export.predictions import write_predictions
 
-VERSION = "0.4.0"
+VERSION = "0.5.0"
 
 
 class _Sentences(click.Group):
