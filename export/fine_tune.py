@@ -83,7 +83,7 @@ def fine_tune(
     seeded = replace(recipe, seed=seed)
     lungs = lungs_of(reading)
     seen = look(lesson, lungs)
-    losses = {pull: _losses(left_out(seen, fold, seeded, Start(reading, pull)), truth) for pull in pulls}
+    losses = {pull: _losses(left_out(seen, fold, seeded, signs_of(reading), Start(reading, pull)), truth) for pull in pulls}
     losses[np.inf] = _losses(seen.plain @ signs_of(reading), truth)
     kept = strongest(losses)
     if np.isfinite(kept):

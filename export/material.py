@@ -97,8 +97,8 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
     seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), measured, free=GATHERED), measured)
     every = [*samples, *teaching]
     hand = deal(samples, HANDS, seed)
-    # Who is left out must not leave a border behind, neither a fold nor a hand nor a source.
-    group = np.concatenate([fold * HANDS + hand, np.full(len(teaching), folds * HANDS)])
+    # What is left out must not leave a border behind, neither a fold nor a source.
+    group = np.concatenate([fold, np.full(len(teaching), folds)])
     look, shown = Int8Eyes(seeing, representative), np.concatenate([pixels, taught_pixels])
     shapes = np.stack([thorax(picture) for picture in (*lungs, *_lungs(teaching))])
 

@@ -20,7 +20,7 @@ from export.typicality import crossed_typicality
 
 MISCOVERAGE = 0.15
 """Of the sets of classes that decide whether there is an answer."""
-UNFAMILIAR = 0.15
+UNFAMILIAR = 0.25
 """Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
 
 Floats = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def finish(
     expected = pooled.plain @ signs
     graph = quantize(network, np.concatenate([shown, pixels[taught[_extremes(expected)]]]))
     seen = run(graph, pixels[taught])
-    logits = left_out(pooled, hand[taught], recipe) + seen.logits - expected
+    logits = left_out(pooled, hand[taught], recipe, signs) + seen.logits - expected
     known = np.array([sample.label in CLASSES for sample in theirs])
     truth = np.array([CLASSES.index(sample.label) for sample in theirs if sample.label in CLASSES], dtype=np.int64)
     found = fit_thresholds(logits[known], truth, CLASSES, MISCOVERAGE)

@@ -17,7 +17,7 @@ Problem = tuple[Loss, tuple[Curvature, ...]]
 """Of the curvatures the first is exact, and the last is the same everywhere and nowhere exceeded."""
 
 _STEPS = 100
-_CLOSE = 1e-9
+_CLOSE = 1e-7
 """A step that promises less than this share of the loss is not taken."""
 _SHORTEST = 1e-3
 _LEAST = 1e-3

@@ -2,7 +2,7 @@
 
 The reader is linear, and so is the mean of what it says over a picture once it is known where the lungs are. First the lung map is
 fitted to the masks (logistic regression, cell by cell), then the signs to the classes (multinomial logistic regression on features
-averaged over the lungs). Both problems have one solution, which does not depend on a seed, and are solved in seconds. The signs of
+averaged over the lungs). Neither depends on a seed, and both are solved in seconds. The signs of
 each class are less by their mean over the classes (the softmax stays the same): the heat of a class then is what speaks for it
 rather than for the average of all.
 
@@ -113,7 +113,7 @@ class Pooled:
         return Pooled(self.plain[rows], exact, changed, self.emptied[rows], self.allowed[rows], self.source[rows])
 
 
-def left_out(seen: Pooled, hands: npt.NDArray[np.int64], recipe: Recipe, start: Start | None = None) -> Floats:
+def left_out(seen: Pooled, hands: npt.NDArray[np.int64], recipe: Recipe, near: Floats, start: Start | None = None) -> Floats:
     """Return the logits of every picture as it is, shape (n, classes), by signs learned from the pictures of all other hands.
 
     Fewer pictures speak up less against what holds the signs back, so they count more: logits of the same size are wanted.
@@ -122,13 +122,14 @@ def left_out(seen: Pooled, hands: npt.NDArray[np.int64], recipe: Recipe, start: 
         seen: of n pictures.
         hands: shape (n,); all pictures of a patient in one.
         recipe: of the training.
+        near: see `find_signs`.
         start: see `find_signs`.
     """
     logits = np.zeros(seen.allowed.shape)
     for hand in np.unique(hands):
         out, rest = np.flatnonzero(hands == hand), np.flatnonzero(hands != hand)
         louder = replace(recipe, strictness=recipe.strictness * len(hands) / len(rest))
-        logits[out] = seen.plain[out] @ find_signs(seen.only(rest), louder, start)
+        logits[out] = seen.plain[out] @ find_signs(seen.only(rest), louder, start, near)
     return logits
 
 
@@ -164,10 +165,11 @@ def teaching(lesson: Lesson) -> npt.NDArray[np.int64]:
     return np.asarray(lesson.chosen[(lesson.allowed[lesson.chosen] == 0).any(axis=1)])
 
 
-def find_signs(seen: Pooled, recipe: Recipe, start: Start | None = None) -> Floats:
+def find_signs(seen: Pooled, recipe: Recipe, start: Start | None = None, near: Floats | None = None) -> Floats:
     """Return weights, whole int8 steps, and constants of the signs, shape (channels + 1, classes).
 
-    Without a start they are held back towards 0.
+    Without a start they are held back towards 0. near: signs to begin the search at; where many pictures leave their class open,
+    there may be several least points, and the one that is near is wanted.
     """
     n, classes = seen.allowed.shape
     scale = seen.plain.std(axis=0) + _LEAST_SPREAD
@@ -188,7 +190,7 @@ def find_signs(seen: Pooled, recipe: Recipe, start: Start | None = None) -> Floa
     alien = np.concatenate([np.sqrt(recipe.steadiness / len(seen.exact)) * lost, np.sqrt(recipe.indifference) * apart]) / scale
     before = np.zeros((len(scale), classes)) if start is None else signs_of(start.reader) * scale[:, np.newaxis]
     problem = multinomial(examples, alien, recipe.strictness, before, 1.0 if start is None else start.pull)
-    signs = descend(*problem, before) / scale[:, np.newaxis]
+    signs = descend(*problem, before if near is None else near * scale[:, np.newaxis]) / scale[:, np.newaxis]
     return _on_grid(signs - signs.mean(axis=1, keepdims=True), seen.plain)
 
 

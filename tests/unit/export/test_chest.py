@@ -193,13 +193,13 @@ def test_what_is_said_of_a_picture_left_out_was_learned_without_it():
     features = rng.uniform(0, 1, (60, 200))
     seen = Pooled(features, (features,), (), features * 0, np.eye(3)[label], np.zeros(60, np.int64))
     recipe, hands = Recipe(plain=1, indifference=0), np.arange(60) % 4
-    found = left_out(seen, hands, recipe)
+    found = left_out(seen, hands, recipe, find_signs(seen, recipe))
     assert ((features @ find_signs(seen, recipe)).argmax(axis=1) == label).mean() > 0.9
     assert (found.argmax(axis=1) == label).mean() < 0.6
     others = find_signs(
         seen.only(np.flatnonzero(hands != 2)), Recipe(plain=1, indifference=0, strictness=recipe.strictness * 60 / 45)
     )
-    assert (found[hands == 2] == features[hands == 2] @ others).all()
+    assert found[hands == 2] == pytest.approx(features[hands == 2] @ others, abs=0.02)
 
 
 def test_a_reader_does_not_rely_on_the_source():
@@ -252,7 +252,7 @@ def test_a_model_is_calibrated_by_what_is_said_of_patients_left_out(material, mo
         watch(name)
     model = make_model(material, split, TINY)
     taught = [int(i) for i in np.concatenate([split.train, split.validation])]
-    pooled, hand, _, logits = given["left_out"]
+    pooled, hand, _, _, logits = given["left_out"]
     assert len(pooled.plain) == len(taught)
     assert (hand == material.hand[taught]).all()
     people = {}
@@ -289,7 +289,6 @@ def test_no_border_of_a_source_is_left_where_it_is_left_out(material, monkeypatc
         there = np.flatnonzero(seen["groups"][: len(every)] == group)
         assert len({every[i] == "ieee8023" for i in there}) == 1
         assert len({fold[int(i)] for i in there}) == 1
-        assert len({int(material.hand[i]) for i in there}) == 1
 
 
 def test_the_pictures_of_the_most_extreme_scores_are_found():
