@@ -92,9 +92,12 @@ def choose_command(recipes: tuple[str, ...], **options: Any) -> None:
 def crossval_command(recipe: str, protocol: Any, also_ungrouped: bool, splits: Path | None, int8: bool, **options: Any) -> None:
     """Train and test a network by RECIPE, fold by fold, by patient."""
     from export.crossval import crossval
+    from export.networks.catalog import find
+    from export.recipe import load_recipe, shortened
 
     (chosen,), common = _training([recipe], options)
-    crossval(chosen, **common, protocol=protocol, also_ungrouped=also_ungrouped, splits=splits, int8=int8)
+    less = shortened(load_recipe(recipe), chosen, find(chosen.network).side)
+    crossval(chosen, **common, protocol=protocol, also_ungrouped=also_ungrouped, splits=splits, int8=int8, shortened=less)
 
 
 TRAINING_COMMANDS = (train_command, choose_command, crossval_command)

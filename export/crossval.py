@@ -82,6 +82,7 @@ def crossval(
     splits: Path | None = None,
     pictures: int | None = None,
     int8: bool = True,
+    shortened: str = "",
     strategy: Strategy = ONE_DEVICE,
     say: Say,
 ) -> list[PlanScores]:
@@ -99,6 +100,7 @@ def crossval(
         splits: a recorded plan (splits.json of another run) instead of a new one.
         pictures: take about that many, for a quick trial.
         int8: convert every fold's network and test that too.
+        shortened: what is not as the recipe was published, in words that go wherever the protocol is named.
         strategy: on which devices.
         say: receives progress lines and tables, and how many near duplicates lie on two sides of a split.
 
@@ -124,7 +126,7 @@ def crossval(
         alike = list(dict.fromkeys(pair for named in plan.splits for pair in parted(named.split, pairs, len(samples))))
         for remark in (*plan.remarks, _on_duplicates(plan, alike, samples)):
             say(remark)
-        mine = _pooled([_fold(shared, plan, number, out, say) for number in range(len(plan.splits))])
+        mine = _pooled([_fold(shared, plan, number, out, say) for number in range(len(plan.splits))], shortened)
         found += mine
         for predictions in mine:
             scores.append(_scores(predictions, plan, samples, recipe, alike))
@@ -218,7 +220,7 @@ def _predictions(data: Data, plan: Plan, named: NamedSplit, number: int, precisi
     )
 
 
-def _pooled(folds: Sequence[list[Predictions]]) -> list[Predictions]:
+def _pooled(folds: Sequence[list[Predictions]], shortened: str) -> list[Predictions]:
     """Return the predictions of all folds in one, for each precision."""
     pooled = []
     for parts in zip(*folds, strict=True):
@@ -226,7 +228,8 @@ def _pooled(folds: Sequence[list[Predictions]]) -> list[Predictions]:
             name: [entry for part in parts for entry in getattr(part, name)]
             for name in ("pictures", "fold", "logits", "temperature", "threshold")
         }
-        pooled.append(msgspec.structs.replace(parts[0], **columns))
+        protocol = "; ".join(filter(None, (parts[0].protocol, shortened)))
+        pooled.append(msgspec.structs.replace(parts[0], protocol=protocol, **columns))
     return pooled
 
 

@@ -205,6 +205,13 @@ def with_overrides(
     return parse_recipe(table, "the command line", Path())
 
 
+def shortened(published: Recipe, recipe: Recipe, side: int) -> str:
+    """Return in words how many pixels and epochs a recipe has instead of the published ones; side: of the network."""
+    sides, epochs = (published.side or side, recipe.side or side), (published.all_epochs, recipe.all_epochs)
+    changed = [(name, before, now) for name, (before, now) in (("pixels", sides), ("epochs", epochs)) if before != now]
+    return ", ".join(f"{name} {now} instead of {before}" for name, before, now in changed)
+
+
 def differences(first: Recipe, second: Recipe) -> list[str]:
     """Return the names of the fields in which two recipes differ."""
     return [name for name in Recipe.__struct_fields__ if getattr(first, name) != getattr(second, name)]

@@ -219,7 +219,9 @@ def _networks(networks: Sequence[Named], concern: str) -> Chart:
 
     alt = ". ".join(f"{title}: " + ", ".join(f"{n} {v.value:.2f}" for n, v in rows) for title, rows, _ in panels)
     height = len(panels) * (1.1 + 0.5 * len(networks))
-    return _make("networks", "Networks side by side, on the same pictures", f"Bars with intervals. {alt}.", height, draw)
+    alike = len({score.pictures for score in scores}) == 1
+    title = f"Networks side by side, {'on the same pictures' if alike else 'not all on the same pictures: see the differences'}"
+    return _make("networks", title, f"Bars with intervals. {alt}.", height, draw)
 
 
 def _bars(axes: Any, theme: _Theme, rows: Sequence[tuple[str, Estimate]], title: str, chance: float | None) -> None:

@@ -99,9 +99,10 @@ def test_five_folds_by_patient_of_which_the_finished_ones_are_kept(data, recipe,
     monkeypatch.setattr(crossval, "train_network", untrained)
     monkeypatch.setattr("export.outcome.draw_curves", lambda *_: None)
     arguments = ("crossval", recipe, "--data", data, "--out", out, "--epochs", 1, "--no-int8")
-    assert "tiny, fivefold, float32, by patient\n" in run(*arguments)
+    assert "tiny, fivefold; epochs 1 instead of 2, float32, by patient\n" in run(*arguments)
     found = read_predictions(out / "predictions.json")
     assert [(part.grouped, part.precision, len(part.pictures)) for part in found] == [(True, "float32", 50)]
+    assert found[0].protocol == "fivefold; epochs 1 instead of 2"
     labels = {f"images/{sample.file.name}": sample.label for sample in read_dataset(data, "darkcovid")}
     assert {picture.file: picture.label for picture in found[0].pictures} == labels
     assert sorted(set(found[0].fold)) == [0, 1, 2, 3, 4]
@@ -124,7 +125,7 @@ def test_the_inflated_split_stands_beside_and_folds_can_be_used_again(data, reci
     out, other = tmp_path / "out", tmp_path / "other"
     arguments = ("crossval", recipe, "--data", data, "--out", out, "--epochs", 1, "--protocol", "holdout")
     said = run(*arguments, "--also-ungrouped")
-    assert "tiny, holdout, int8, by patient\n" in said
+    assert "tiny, holdout; epochs 1 instead of 2, int8, by patient\n" in said
     assert "by picture, INFLATED:" in said
     assert said.count("\ninflated accuracy") == 2
     found = read_predictions(out / "predictions.json")

@@ -8,7 +8,17 @@ import pytest
 
 from export.errors import RecipeError
 from export.networks.catalog import CATALOG, find
-from export.recipe import FOLDER, Augmentation, OneCycle, differences, known_recipes, load_recipe, parse_recipe, with_overrides
+from export.recipe import (
+    FOLDER,
+    Augmentation,
+    OneCycle,
+    differences,
+    known_recipes,
+    load_recipe,
+    parse_recipe,
+    shortened,
+    with_overrides,
+)
 from export.training import require_network
 
 SMALL = {"network": "p3", "classes": ["normal", "covid19"], "epochs": 4, "batch": 2, "optimizer": "sgd", "rate": 0.1}
@@ -87,3 +97,10 @@ def test_a_shorter_trial_keeps_the_share_of_frozen_epochs():
     assert three.augmentation == Augmentation(rotation=10, zoom=0.15, width_shift=0.1, height_shift=0.1, only_copies=True)
     with pytest.raises(RecipeError, match="the command line: a class is named twice"):
         with_overrides(recipe, classes=["a", "a"])
+
+
+def test_what_is_less_than_published_is_said():
+    published = load_recipe("darkcovidnet")
+    brief = with_overrides(published, epochs=40, side=128)
+    assert shortened(published, brief, 256) == f"pixels 128 instead of 256, epochs 40 instead of {published.all_epochs}"
+    assert shortened(published, published, 256) == ""

@@ -249,6 +249,10 @@ def test_networks_are_compared_in_pairs_on_the_same_pictures():
     assert row.difference.value == pytest.approx(gap)
     assert row.difference.low > 0
     assert [named.network for named in found.networks] == ["net", "p3"]
+    fewer = msgspec.structs.replace(guesses(60, seed=1, network="p3"), pictures=ours.pictures[:60])
+    captions = [charts._networks(part.networks, part.concern).title for part in (found, figures([ours, fewer]))]
+    assert captions[0] == "Networks side by side, on the same pictures"
+    assert captions[1].startswith("Networks side by side, not all on the same pictures")
 
 
 def test_int8_against_float_and_ungrouped_against_grouped():
