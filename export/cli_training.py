@@ -100,4 +100,21 @@ def crossval_command(recipe: str, protocol: Any, also_ungrouped: bool, splits: P
     crossval(chosen, **common, protocol=protocol, also_ungrouped=also_ungrouped, splits=splits, int8=int8, shortened=less)
 
 
-TRAINING_COMMANDS = (train_command, choose_command, crossval_command)
+@click.command("bundle")
+@click.argument("training", type=FOLDER)
+@click.option("--data", type=FOLDER, required=True, help="Folder of the labelled X-rays that it was trained on.")
+@click.option(
+    "--set", "sets", multiple=True, default=("darkcovid",), show_default=True, help="Which of its data sets, as in train."
+)
+@click.option("--out", type=FOLDER, required=True, help="Bundle folder to write; nothing may be in it.")
+@click.option("--name", required=True, help="Of the bundle.")
+@click.option("--version", required=True, help="Of the bundle.")
+@click.option("--licence", required=True, help="Of the weights, one line: whoever gave the pictures may set terms.")
+def bundle_command(training: Path, data: Path, sets: tuple[str, ...], out: Path, name: str, version: str, licence: str) -> None:
+    """Make a bundle that a device can verify of TRAINING, a folder of `train`; its ONNX file is written beside it."""
+    from export.bundle_training import bundle_training
+
+    bundle_training(training, data, sets, out, name=name, version=version, licence=licence, say=click.echo)
+
+
+TRAINING_COMMANDS = (train_command, choose_command, crossval_command, bundle_command)

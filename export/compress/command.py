@@ -116,7 +116,9 @@ def load_network(network: str, weights: Path | None = None) -> tuple[Any, bool]:
     begun = read_begun(Path(network))
     if begun:
         recipe = begun.recipe
-        model = find(recipe.network).build(len(recipe.classes), side=recipe.side)
+        # Of lent weights our own network folds the normalization in; only with them has it the layers that were trained.
+        lent = {backbone: Path(file) for backbone, file in recipe.weights.items() if Path(file).is_file()}
+        model = find(recipe.network).build(len(recipe.classes), lent, recipe.side)
         _load(model, weights or Path(network) / WEIGHTS, recipe.network)
         return model, True
     if not Path(network).is_file():

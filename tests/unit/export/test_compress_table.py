@@ -25,6 +25,7 @@ from export.dataset import CLASSES, Sample
 from export.errors import DataError, WeightsError
 from export.legacy_keras import keras
 from export.networks.catalog import find
+from export.networks.ours import BACKBONE
 from export.protocols import training_only
 from export.recipe import Recipe
 from tests.unit.export.small_network import build
@@ -149,6 +150,21 @@ def test_a_training_is_looked_at_on_what_it_held_out(tmp_path):
     assert trained
     assert model.input_shape == (None, 32, 32, 1)
     assert read_begun(tmp_path) is None
+
+
+def test_a_training_that_began_with_lent_weights_is_read_again(tmp_path):
+    """Our network has other layers with them than without."""
+    file = tmp_path / "lent.weights.h5"
+    keras.applications.MobileNetV2((224, 224, 3), alpha=0.35, include_top=False, weights=None).save_weights(file)
+    recipe = Recipe(
+        network="ours", classes=list(CLASSES), epochs=1, batch=4, optimizer="adam", rate=0.1, side=32, weights={BACKBONE: str(file)}
+    )
+    begin(tmp_path / "out", recipe, [])
+    made = find("ours").build(3, {BACKBONE: file}, 32)
+    made.get_layer("signs").set_weights([value + 1 for value in made.get_layer("signs").get_weights()])
+    made.save_weights(tmp_path / "out/weights.h5")
+    model, _ = load_network(str(tmp_path / "out"))
+    assert [value.tolist() for value in model.get_weights()] == [value.tolist() for value in made.get_weights()]
 
 
 def test_an_onnx_file_is_written_and_compared(tmp_path):
