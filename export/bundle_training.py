@@ -16,6 +16,7 @@ import numpy as np
 
 from edge.network_input import INPUT_SIDE
 from edge.typicality import Typicality
+from export.adapt_data import FEWEST
 from export.begin import gather, held_out_split, read_begun
 from export.bundle import Words, write_files
 from export.calibrate import fit_thresholds
@@ -31,8 +32,6 @@ from export.model import MISCOVERAGE, run
 from export.onnx import to_onnx
 from export.outcome import read_result
 
-FEWEST = 20
-"""Patients of each class among those held out: with fewer, no threshold of a sensitivity of 0.95 means anything."""
 _REPRESENTATIVE = 100
 _SAME = 0.98
 """With a smaller share of pictures of the same class in int8 and float, the person is told."""

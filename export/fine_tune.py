@@ -81,10 +81,10 @@ def fine_tune(
     source = np.unique([sample.source for sample in part.samples], return_inverse=True)[1]
     lesson = Lesson(views, np.eye(len(keep), dtype=np.float32)[truth], np.zeros(len(truth), np.bool_), source, everyone)
     seeded = replace(recipe, seed=seed)
-    lungs = lungs_of(reading)
+    lungs, signs = lungs_of(reading), signs_of(reading)
     seen = look(lesson, lungs)
-    losses = {pull: _losses(left_out(seen, fold, seeded, signs_of(reading), Start(reading, pull)), truth) for pull in pulls}
-    losses[np.inf] = _losses(seen.plain @ signs_of(reading), truth)
+    losses = {pull: _losses(left_out(seen, fold, seeded, signs, Start(reading, pull)), truth) for pull in pulls}
+    losses[np.inf] = _losses(seen.plain @ signs, truth)
     kept = strongest(losses)
     if np.isfinite(kept):
         reading = as_reader(lungs, find_signs(seen, seeded, Start(reading, kept)), reading.input_shape[1])

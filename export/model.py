@@ -74,23 +74,22 @@ def finish(
     """
     whole = replace(lesson, chosen=np.concatenate([lesson.chosen, split.validation]))
     taught, lungs = teaching(whole), find_lungs(whole, recipe)
-    pooled, theirs = look(whole, lungs), [samples[i] for i in taught]
+    pooled = look(whole, lungs)
     signs = find_signs(pooled, recipe)
     network = assemble(eyes, as_reader(lungs, signs, lesson.views.features.shape[2]))
     expected = pooled.plain @ signs
     graph = quantize(network, np.concatenate([shown, pixels[taught[_extremes(expected)]]]))
     seen = run(graph, pixels[taught])
     logits = left_out(pooled, hand[taught], recipe, signs) + seen.logits - expected
-    known = np.array([sample.label in CLASSES for sample in theirs])
-    truth = np.array([CLASSES.index(sample.label) for sample in theirs if sample.label in CLASSES], dtype=np.int64)
-    found = fit_thresholds(logits[known], truth, CLASSES, MISCOVERAGE)
+    known = pooled.allowed.sum(axis=1) == 1
+    found = fit_thresholds(logits[known], pooled.allowed[known].argmax(axis=1), CLASSES, MISCOVERAGE)
     return Finished(
         graph=graph,
         network=network,
         temperature=found.temperature,
         candidate=found.candidate,
         sensitivity=found.sensitivity,
-        typicality=crossed_typicality(seen.traits, pooled.source, patients(theirs), UNFAMILIAR),
+        typicality=crossed_typicality(seen.traits, pooled.source, patients([samples[i] for i in taught]), UNFAMILIAR),
     )
 
 

@@ -118,8 +118,8 @@ def _spread(chances: Floats, one: int, other: int) -> Floats:
 def descend(loss: Loss, curvatures: tuple[Curvature, ...], start: Floats) -> Floats:
     """Return where the loss of a problem above is least, in the shape of `start`: Newton's steps, halved until they lead down.
 
-    Where all pictures are far on one side there is hardly any curvature, and Newton's steps XX
-    are left open it may be negative. The next of the curvatures is taken then; with the last, every step leads down.
+    Where all pictures are far on one side there is hardly any curvature, and Newton's steps lead anywhere; where the classes of
+    many are left open it may be negative. The next of the curvatures is taken then; with the last, every step leads down.
     """
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 

@@ -2,9 +2,9 @@
 
 The reader is linear, and so is the mean of what it says over a picture once it is known where the lungs are. First the lung map is
 fitted to the masks (logistic regression, cell by cell), then the signs to the classes (multinomial logistic regression on features
-averaged over the lungs). Neither depends on a seed, and both are solved in seconds. The signs of
-each class are less by their mean over the classes (the softmax stays the same): the heat of a class then is what speaks for it
-rather than for the average of all.
+averaged over the lungs). Both are solved in seconds, and the seed only draws the cells of the first. The signs of each class are
+less by their mean over the classes (the softmax stays the same): the heat of a class then is what speaks for it rather than for the
+average of all.
 
 Rounding is learned with the rest. The eyes' int8 file and their float network see a picture slightly differently, and the signs pay
 for every logit that differs: directions in which int8 is noisy get small weights (as in Bishop 1995, "Training with noise is

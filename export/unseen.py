@@ -67,7 +67,7 @@ def of_folds(material: Material, splits: list[Split], models: list[Finished]) ->
         found.black[test] = run(model.graph, patched(pixels, 0)).logits
         found.gray[test] = run(model.graph, patched(pixels, GRAY)).logits
         found.lungless[test] = run(model.graph, lungs_out(pixels, material.lungs[test])).logits
-        found.chances[test], found.answered[test], found.distance[test] = answers(seen, model)
+        found.chances[test], found.answered[test], _, found.distance[test] = answers(seen, model)
         found.temperature[test], found.candidate[test] = model.temperature, model.candidate
         found.heat_in_lungs[test] = heat_in_lungs(seen, material.lungs[test])
         rest = np.concatenate([split.train, split.validation])
@@ -99,15 +99,18 @@ def truth_of(samples: list[Sample]) -> npt.NDArray[np.int64]:
     return np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in samples], dtype=np.int64)
 
 
-def answers(seen: Seen, model: Finished) -> tuple[Floats, Bools, Floats]:
-    """Return probabilities, whether the device answers (see `edge.decide`), and the distance as a share of the limit."""
+def answers(seen: Seen, model: Finished) -> tuple[Floats, Bools, Bools, Floats]:
+    """Return probabilities, whether the device answers (see `edge.decide`), whether it looks familiar, and how far it is.
+
+    The distance is a share of the limit.
+    """
     chances = probabilities(seen.logits, model.temperature)
     measure = model.typicality
-    typical = np.array([measure.of(traits) for traits in seen.traits])
+    familiar = np.array([measure.of(traits) >= measure.limit for traits in seen.traits])
     limit = float(np.quantile(measure.distances, 1 - measure.limit))
     distance = np.array([measure.distance(traits) for traits in seen.traits]) / limit
     single = (chances >= model.candidate).sum(axis=1) == 1
-    return chances, single & (typical >= measure.limit), distance
+    return chances, single & familiar, familiar, distance
 
 
 def heat_in_lungs(seen: Seen, lungs: Bools) -> Floats:
@@ -160,8 +163,7 @@ def of_children(material: Material, models: list[Finished], found: Found) -> dic
 
 def verdicts(seen: Seen, samples: list[Sample], model: Finished) -> Bools:
     """Return for each picture whether it gets a wrong answer, whether any, and whether it looks familiar; shape (3, n)."""
-    chances, answered, _ = answers(seen, model)
-    familiar = np.array([model.typicality.of(traits) >= model.typicality.limit for traits in seen.traits])
+    chances, answered, familiar, _ = answers(seen, model)
     allowed = np.array([[s.label == name or (s.label not in CLASSES and name != "covid19") for name in CLASSES] for s in samples])
     wrong = answered & ~allowed[np.arange(len(samples)), chances.argmax(axis=1)]
     return np.stack([wrong, answered, familiar])
