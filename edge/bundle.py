@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.classify import Classifier, Scores
-from edge.contract.bundle import Manifest
+from edge.classify import Classifier, Scores, runtime
+from edge.contract.bundle import Golden, Manifest
 from edge.decide import Decision, Rule, decide
 from edge.errors import BundleError
 from edge.manifest import REPAIR, SHIPPED, read_manifest
@@ -63,17 +63,27 @@ def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
     classifier = Classifier(model, threads=threads)
     if (classifier.input_side, classifier.classes) != (manifest.input_side, len(manifest.classes)):
         raise BundleError(f"The model in {folder} does not fit its manifest (input size or number of classes). {REPAIR}")
+    for name, sha256 in manifest.parts.items():
+        _verified(folder / name, sha256)
     for golden in manifest.golden:
-        steps = classifier.run(read_pgm(_verified(folder / golden.file, golden.sha256))).steps
-        if len(steps) != len(golden.scores) or max(abs(a - b) for a, b in zip(steps, golden.scores, strict=True)) > 1:
-            raise BundleError(
-                f"The model in {folder} gives {list(steps)} for {golden.file} instead of {golden.scores}: "
-                "this machine's TFLite runtime computes differently. Do not use it; report the runtime's version."
-            )
+        _require_golden(folder, golden, classifier)
     typicality = _typicality(folder, manifest)
     if typicality is not None and typicality.mean.size != classifier.traits:
         raise BundleError(f"The model in {folder} does not fit its file of what it has learned. {REPAIR}")
     return Bundle(manifest, classifier, typicality)
+
+
+def _require_golden(folder: Path, golden: Golden, classifier: Classifier) -> None:
+    here = runtime()
+    wanted = golden.scores.get(here)
+    if wanted is None:
+        raise BundleError(f"The model in {folder} was never tried in {here}, the runtime of this machine. Install another one.")
+    steps = classifier.run(read_pgm(_verified(folder / golden.file, golden.sha256))).steps
+    if len(steps) != len(wanted) or max(abs(a - b) for a, b in zip(steps, wanted, strict=True)) > 1:
+        raise BundleError(
+            f"The model in {folder} gives {list(steps)} for {golden.file} instead of {wanted}: "
+            f"this machine's {here} computes differently. Do not use it; report the runtime's version."
+        )
 
 
 def _typicality(folder: Path, manifest: Manifest) -> Typicality | None:

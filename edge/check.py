@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.bundle import load_bundle
+from edge.classify import runtime
 from edge.clock import synchronised
 from edge.config import Device
 from edge.errors import CxrError
@@ -92,7 +93,7 @@ def _disk(path: Path) -> Finding:
 def _model(device: Device) -> str:
     bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
     manifest = bundle.manifest
-    return f"{manifest.name} {manifest.version}, {len(manifest.golden)} golden inputs give the expected scores"
+    return f"{manifest.name} {manifest.version}, {len(manifest.golden)} golden inputs give the scores expected of {runtime()}"
 
 
 def _outbox(device: Device) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.contract.bundle import Runtime
 from edge.errors import BundleError
 from edge.network_input import Frame
 
@@ -36,14 +37,19 @@ class Classifier:
     are as many logits as maps.
     """
 
-    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+    def __init__(self, model: bytes, *, threads: int = 1, new: Callable[[bytes, int], Any] | None = None) -> None:
         """Load a graph whose bytes have been verified.
+
+        Args:
+            model: the file.
+            threads: of the runtime.
+            new: makes the interpreter; None for `new_interpreter`.
 
         Raises:
             BundleError: if the runtime cannot load it or its inputs and outputs are others.
         """
         try:
-            self._interpreter = new_interpreter(model, threads)
+            self._interpreter = (new or new_interpreter)(model, threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"The TFLite runtime cannot load the model: {str(error)[:200]}") from None
@@ -86,6 +92,19 @@ def new_interpreter(model: bytes, threads: int) -> Any:
     Raises:
         BundleError: if neither is installed.
     """
+    return _found()[1](model_content=model, num_threads=threads)
+
+
+def runtime() -> Runtime:
+    """Return which runtime `new_interpreter` uses.
+
+    Raises:
+        BundleError: if none is installed.
+    """
+    return _found()[0]
+
+
+def _found() -> tuple[Runtime, Any]:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -93,7 +112,8 @@ def new_interpreter(model: bytes, threads: int) -> Any:
             from tflite_runtime.interpreter import Interpreter
         except ImportError:
             raise BundleError("No TFLite runtime is installed. Run: pip install 'cxr-edge[edge]'") from None
-    return Interpreter(model_content=model, num_threads=threads)
+        return "tflite-runtime", Interpreter
+    return "ai-edge-litert", Interpreter
 
 
 def _real(values: npt.NDArray[np.int8], details: Mapping[str, Any]) -> npt.NDArray[np.float32]:

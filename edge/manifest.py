@@ -14,6 +14,10 @@ SHIPPED = Path(__file__).parent / "models" / "chest"
 REPAIR = "Install the software again, or copy the whole bundle folder from a good source."
 
 
+class _Version(msgspec.Struct):
+    schema: int = BUNDLE_SCHEMA
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest alone, without loading the network (the relay and `cxr-edge check` do not need it).
 
@@ -22,21 +26,29 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        content = path.read_bytes()
+        schema = msgspec.json.decode(content, type=_Version).schema
     except OSError as error:
         raise BundleError(f"There is no model at {folder} ({error.strerror}). {REPAIR}") from None
     except msgspec.DecodeError as error:
-        raise BundleError(f"{path} is damaged: {error}. {REPAIR}") from None
-    if manifest.schema != BUNDLE_SCHEMA:
-        raise BundleError(
-            f"{path} has bundle version {manifest.schema}, this software reads {BUNDLE_SCHEMA}. Upgrade the software."
-        )
+        raise _damaged(path, error) from None
+    if schema != BUNDLE_SCHEMA:
+        cure = "Upgrade the software" if schema > BUNDLE_SCHEMA else "Take a bundle that was made for this software"
+        raise BundleError(f"{path} has bundle version {schema}, this software reads {BUNDLE_SCHEMA}. {cure}.")
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise _damaged(path, error) from None
     if _parts(manifest.minimum_software) > _parts(__version__):
         raise BundleError(
             f"The model in {folder} needs version {manifest.minimum_software} of this software, which is {__version__}: it would "
             "apply only a part of what the model asks for. Upgrade the software."
         )
     return manifest
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path} is damaged: {error}. {REPAIR}")
 
 
 def _parts(version: str) -> tuple[int, ...]:

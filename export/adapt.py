@@ -31,14 +31,12 @@ from export.adapt_card import (
 from export.adapt_data import FEWEST, Hospital, Mode, Part, read_hospital
 from export.adapt_table import Row, answers_of, as_json, compare, lines, verdict
 from export.bundle import CARD_NAME, LICENCE_NAME, Words, write_files
-from export.calibrate import fit_thresholds
-from export.errors import ExportError, ReportError
+from export.calibrate import MISCOVERAGE, fit_thresholds
+from export.errors import ReportError
+from export.requirements import require_empty
 from export.typicality import fit_typicality, with_distances
 
 Say = Callable[[str], None]
-
-MISCOVERAGE = 0.15
-"""Of a bundle that does not say its own."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,10 @@ def adapt(
 
     Raises:
         ReportError: if the parent cannot be used.
-        DataError: if the pictures cannot.
+        DataError: if the pictures cannot, or something is in `out`.
         WeightsError: if the reader of a strange network is to be trained.
-        ExportError: if something is in `out`.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} is not empty. Choose another folder: a bundle is never adapted in place.")
+    require_empty(out, "a bundle is never adapted in place")
     parent = _opened(bundle)
     manifest = parent.manifest
     graph = (bundle / manifest.model_file).read_bytes()
@@ -263,13 +259,11 @@ def _write(
         metrics=metrics_of(facts),
         card=adapted_card(report, manifest.name),
         report=report,
+        beside={PARENT_CARD: _text(bundle / CARD_NAME)},
     )
     beside = out.with_name(f"{out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     write_files(beside, made, words)
-    card = _text(bundle / CARD_NAME)
-    if card:
-        (beside / PARENT_CARD).write_text(card, encoding="utf-8")
     _opened(beside)
     if out.exists():
         out.rmdir()

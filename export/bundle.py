@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from edge.preprocess import preprocess
 from edge.typicality import Typicality
 from export.card import INTENDED_USE, LICENCE, TRAINED_ON, headline, model_card
 from export.phantom import phantom, random_opacities
+from export.runtimes import RUNTIMES
 
 MODEL_NAME = "model.tflite"
 KNOWN_NAME = "known.f32"
@@ -64,7 +65,7 @@ class Words:
     """What a bundle says of itself.
 
     metrics: of the manifest. licence: one line of it; licence_text: the whole, empty where there is none. card: MODEL_CARD.md.
-    report: report.json.
+    report: report.json. beside: further text files, name -> content.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Words:
     metrics: dict[str, Any]
     card: str
     report: Mapping[str, Any]
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_bundle(folder: Path, model: Calibrated, report: dict[str, Any], *, version: str) -> None:
@@ -112,6 +114,11 @@ def write_files(folder: Path, model: Calibrated, words: Words) -> None:
     for earlier in golden_folder.glob("*.p*"):
         earlier.unlink()
     (folder / MODEL_NAME).write_bytes(model.graph)
+    _write_json(folder / REPORT_NAME, words.report)
+    texts = {CARD_NAME: words.card, LICENCE_NAME: words.licence_text, **words.beside}
+    for name, text in texts.items():
+        if text:
+            (folder / name).write_text(text, encoding="utf-8")
     manifest = Manifest(
         name=words.name,
         version=words.version,
@@ -128,16 +135,21 @@ def write_files(folder: Path, model: Calibrated, words: Words) -> None:
         sensitivity=model.sensitivity,
         known=_known(folder, model.typicality) if model.typicality is not None else None,
         golden=[_golden(golden_folder, name, model.graph) for name in sorted(_GOLDEN)],
+        parts={name: _sha256(folder / name) for name in sorted([REPORT_NAME, *(name for name in texts if texts[name])])},
         trained_on=list(words.trained_on),
         licence=words.licence,
         intended_use=words.intended_use,
         metrics=words.metrics,
     )
     _write_json(folder / MANIFEST_NAME, manifest)
-    _write_json(folder / REPORT_NAME, words.report)
-    if words.licence_text:
-        (folder / LICENCE_NAME).write_text(words.licence_text, encoding="utf-8")
-    (folder / CARD_NAME).write_text(words.card, encoding="utf-8")
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Write another MODEL_CARD.md into a bundle, whose manifest then names it."""
+    (folder / CARD_NAME).write_text(card, encoding="utf-8")
+    manifest = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
+    parts = manifest.parts | {CARD_NAME: _sha256(folder / CARD_NAME)}
+    _write_json(folder / MANIFEST_NAME, msgspec.structs.replace(manifest, parts=parts))
 
 
 def _known(folder: Path, typicality: Typicality) -> Known:
@@ -156,8 +168,12 @@ def _golden(folder: Path, name: str, graph: bytes) -> Golden:
     picture = preprocess(phantom(seed, opacity=random_opacities(seed, opacities)))
     path = folder / f"{name}.pgm"
     path.write_bytes(write_pgm(picture))
-    scores = Classifier(graph).run(picture).steps
-    return Golden(file=f"golden/{path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest(), scores=list(scores))
+    scores = {name: list(Classifier(graph, new=new).run(picture).steps) for name, new in RUNTIMES.items()}
+    return Golden(file=f"golden/{path.name}", sha256=_sha256(path), scores=scores)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,9 @@ Floats = npt.NDArray[np.float64]
 ANSWERED = 0.8
 """Share of validation pictures that get an answer from a network without conformal sets; the least sure rest is referred."""
 
+MISCOVERAGE = 0.15
+"""Of the sets of classes that decide whether there is an answer."""
+
 SENSITIVITIES = (0.90, 0.95)
 
 HOTTEST = 10.0

@@ -14,11 +14,12 @@ from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 from export import evaluate as ev
 from export import unseen
 from export.baseline import linear_scores
+from export.calibrate import MISCOVERAGE
 from export.compress.representative import representative_by_patient
 from export.dataset import CLASSES, Sample, patients
 from export.material import Material, read_material
 from export.metrics import auc, confusion, macro_recall
-from export.model import MISCOVERAGE, UNFAMILIAR, Finished, finish
+from export.model import UNFAMILIAR, Finished, finish
 from export.predictions import Predictions
 from export.protocols import NamedSplit, Plan, RecordedPlan, record_plan
 from export.splits import Split
@@ -92,7 +93,6 @@ def make_chest(data: Path, recipe: Recipe, *, weights: Path | None, seed: int, s
         "shipped": _shipped(shipped, splits, found, material),
         "left_out": left | {"kermany": unseen.of_children(material, models, found)},
     }
-    report["seconds"] = round(time.monotonic() - began)
     return Chest(shipped, report, unseen.as_predictions(found, material), _plan(material))
 
 
@@ -146,6 +146,12 @@ def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]
         else None,
         "ieee8023_linear": ev.covid_against_rest(found.linear[same], truth[same], people[same]),
         "float_against_int8": ev.agreement(found.floats, found.logits),
+        "other_runtime": {
+            "name": unseen.OTHER_RUNTIME,
+            "darkcovid": ev.three_classes(found.other[dark], truth[dark], people[dark])["accuracy"],
+            "same_answer": ev.confident(unseen.same_answers(found), people),
+            **ev.agreement(found.other, found.logits),
+        },
         "float_darkcovid": ev.three_classes(found.floats[dark], truth[dark], people[dark])["accuracy"],
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
+from export.bundle import REPORT_NAME, write_bundle, write_card
 from export.card import model_card, reference_page
 from export.cli_adapt import ADAPT_COMMANDS
 from export.cli_data import DATA_COMMANDS
@@ -95,7 +95,7 @@ def chest(
 def pages(bundle: Path, page: Path) -> None:
     """Write the model card and the reference page again from a bundle's report."""
     report = _report(bundle)
-    (bundle / CARD_NAME).write_text(model_card(report), encoding="utf-8")
+    write_card(bundle, model_card(report))
     page.write_text(reference_page(report), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from export.adapt_data import Part
 from export.calibrate import Floats, probabilities
-from export.compress.representative import representative_by_patient
+from export.compress.representative import REPRESENTATIVE, representative_by_patient
 from export.networks.ours import assemble, reader
 from export.quantize import quantize
 from export.reopen import reopened
@@ -27,7 +27,6 @@ A pull that does not fall with the number of pictures is what a Gaussian prior a
 pictures, the less they move (Li, Grandvalet and Davoine 2018, "Explicit inductive bias for transfer learning").
 """
 _FOLDS = 3
-_REPRESENTATIVE = 100
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def fine_tune(
     seeing, whole = reopened(graph, len(classes), part.pixels.shape[1])
     reading = with_classes(whole, [list(classes).index(name) for name in keep])
     truth = np.array([list(keep).index(label) for label in part.labels], dtype=np.int64)
-    representative = part.pixels[representative_by_patient(part.samples, _REPRESENTATIVE, seed)]
+    representative = part.pixels[representative_by_patient(part.samples, REPRESENTATIVE, seed)]
     fold = deal(part.samples, _FOLDS, seed)
     unknown = np.zeros(part.pixels.shape, dtype=np.float32)  # what lungs look like is known from the start
     views = make_views(Int8Eyes(seeing, representative), part.pixels, unknown, fold, recipe.strength, count=recipe.views, seed=seed)

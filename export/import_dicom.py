@@ -23,6 +23,7 @@ from export.dicom_headers import Export, read_export
 from export.errors import DataError
 from export.label_table import Row, read_labels
 from export.manifest_file import write_manifest
+from export.requirements import require_empty
 
 OLDEST_TOLD = 90
 _CODE = 16
@@ -66,8 +67,7 @@ def import_dicom(
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Name the folder of the DICOM export.")
     rows = read_labels(table)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder. Name a new one, so that no earlier import is mixed with this.")
+    require_empty(out, "no earlier import may be mixed with this")
     exports = [export for export in read_export(folder) if export.file.resolve() != table.resolve()]
     matched, used = _match(exports, rows, folder)
     usable = [(export, label) for export, label in matched if label and not _reason(export, burned_in)]

@@ -17,6 +17,7 @@ from export.compress.equalizing import equalized
 from export.compress.folding import folded
 from export.compress.rounding import rounded
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, load_pixels, read_dataset, require_classes, some_of_each
+from export.legacy_keras import keras
 from export.networks.ours import GATHERED, eyes
 from export.splits import Split, deal, patient_folds, require_patients
 from export.train import Recipe
@@ -94,6 +95,8 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         fold[split.test] = number
     representative = taught_pixels[:_REPRESENTATIVE]
     measured = representative[..., np.newaxis]
+    if weights is None:
+        keras.utils.set_random_seed(seed)
     seeing = rounded(equalized(folded(eyes(INPUT_SIDE, weights)), measured, free=GATHERED), measured)
     every = [*samples, *teaching]
     hand = deal(samples, HANDS, seed)

@@ -10,16 +10,15 @@ import numpy.typing as npt
 
 from edge.classify import Classifier
 from edge.typicality import Typicality
-from export.calibrate import fit_thresholds
+from export.calibrate import MISCOVERAGE, fit_thresholds
 from export.dataset import CLASSES, Pixels, Sample, patients
 from export.networks.ours import assemble
 from export.quantize import quantize
+from export.runtimes import New
 from export.splits import Split
 from export.train import Lesson, Recipe, as_reader, find_lungs, find_signs, left_out, look, teaching
 from export.typicality import crossed_typicality
 
-MISCOVERAGE = 0.15
-"""Of the sets of classes that decide whether there is an answer."""
 UNFAMILIAR = 0.25
 """Pictures of a lower typicality get no answer: this share of known pictures pays for it."""
 
@@ -98,9 +97,9 @@ def _extremes(scores: Floats) -> Indexes:
     return np.unique([scores.argmin(axis=0), scores.argmax(axis=0)])
 
 
-def run(graph: bytes, pixels: Pixels) -> Seen:
-    """Run an int8 graph by the device's own code."""
-    classifier = Classifier(graph, threads=1)
+def run(graph: bytes, pixels: Pixels, new: New | None = None) -> Seen:
+    """Run an int8 graph by the device's own code; new: of another runtime, see `export.runtimes`."""
+    classifier = Classifier(graph, threads=1, new=new)
     scores = [classifier.run(picture) for picture in pixels]
     return Seen(
         logits=np.stack([score.logits for score in scores]).astype(np.float64),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from export.batches import Pictures
 from export.checkpoint import NAME as CHECKPOINT
 from export.compress.formats import Runner, convert
-from export.compress.representative import representative_by_patient
+from export.compress.representative import REPRESENTATIVE, representative_by_patient
 from export.curves import draw_curves
 from export.dataset import Sample
 from export.networks.borrowed import LearnedRatio
@@ -25,7 +25,6 @@ from export.training import Floats, Say, Trained, logits_of
 
 WEIGHTS, HISTORY, CURVES, INT8, RESULT = "weights.h5", "history.json", "curves.png", "network.int8.tflite", "result.json"
 
-_REPRESENTATIVE = 100
 _AT_A_TIME = 64
 
 
@@ -92,7 +91,7 @@ def write_outcome(
     fixed = None
     if int8:
         learned = [samples[int(i)] for i in split.train]
-        shown = split.train[representative_by_patient(learned, _REPRESENTATIVE, recipe.seed)]
+        shown = split.train[representative_by_patient(learned, REPRESENTATIVE, recipe.seed)]
         graph = convert(model, "int8", _channels(pictures.pixels[shown], network.channels))
         (folder / INT8).write_bytes(graph)
         fixed = Unseen(*(_int8_logits(graph, pictures, part, network.channels) for part in (split.validation, split.test)))

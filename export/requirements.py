@@ -1,8 +1,9 @@
-"""What labelled pictures have to be before any training starts. Each refusal is one sentence."""
+"""What labelled pictures and folders have to be before any work starts. Each refusal is one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from export.dataset import Sample, require_classes
 from export.errors import DataError
@@ -55,3 +56,13 @@ def require_bundle_classes(classes: Sequence[str], bundle: Sequence[str]) -> Non
             f"The data has the class {', '.join(strange)}, and the bundle knows {', '.join(bundle)}. "
             "Leave these pictures out, or train a network with such classes."
         )
+
+
+def require_empty(folder: Path, why: str) -> None:
+    """Return if nothing is in a folder, or there is none yet.
+
+    Raises:
+        DataError: if something is.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is not an empty folder. Name a new one: {why}.")

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edge.contract.types import ClassName, Digest, Probability
 
-BUNDLE_SCHEMA = 1
+BUNDLE_SCHEMA = 2
+"""2: golden scores for each runtime, the hashes of all other parts."""
 MANIFEST_NAME = "manifest.json"
+
+Runtime = Literal["ai-edge-litert", "tflite-runtime"]
+Steps = Annotated[list[Annotated[int, Meta(ge=-128, le=127)]], Meta(min_length=2, max_length=32)]
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
-    """A network input and the int8 scores that it must give, at most one step apart (two runtimes may round differently)."""
+    """A network input and the int8 scores that it must give in each runtime.
+
+    The runtimes round otherwise inside the network, several steps apart in the end (ADR 0012), so each has scores of its own. From
+    those it may be one step away, for a processor whose kernels were not at hand.
+    """
 
     file: Annotated[str, Meta(pattern=r"^golden/[a-z0-9_-]+\.pgm$", description="binary PGM, 8 bits, of the input size")]
     sha256: Digest
-    scores: list[Annotated[int, Meta(ge=-128, le=127)]]
+    scores: dict[Runtime, Steps]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +65,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}
     known: Known | None = None
     golden: Annotated[list[Golden], Meta(min_length=1)]
+    parts: Annotated[
+        dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")], Digest],
+        Meta(description="every file of the folder that is not named above: card, report, licence"),
+    ] = {}
     trained_on: list[str]
     licence: str
     intended_use: str

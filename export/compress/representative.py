@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from export.dataset import Sample
 
+REPRESENTATIVE = 100
+"""Pictures for one network, where nothing speaks for another number."""
+
 
 def representative_by_patient(samples: Sequence[Sample], count: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the indexes, in rising order, of at most `count` samples: one a patient at most, every (label, source) as often.

@@ -76,6 +76,13 @@ def assemble(seeing: Any, reading: Any) -> Any:
     return made
 
 
+def with_maps(model: Any) -> Any:
+    """Return the network of all outputs, see `build`, where `model` is the same with the logits alone."""
+    traits = layers.GlobalAveragePooling2D(name="traits")(model.get_layer(f"block_{TRAITS_BLOCK}_depthwise_relu").output)
+    outputs = {"scores": model.output, "heat": model.get_layer("heat").output, "traits": traits}
+    return keras.Model(model.input, outputs, name="cxr")
+
+
 def reader(classes: int, rows: int) -> Any:
     """Return the part that is trained: features (n, rows, rows, FEATURES) to `scores`, `heat` and `lungs` (logits, one channel)."""
     features = keras.Input((rows, rows, FEATURES), name="features")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from edge.bundle import load_bundle
 from edge.check import check_device
+from edge.classify import runtime
 from edge.config import load_config
+from edge.contract.bundle import Runtime
 from edge.errors import BundleError, ConfigError
 from edge.manifest import SHIPPED, read_manifest
 from edge.pseudonym import load_site_key, make_site_key
@@ -120,16 +123,44 @@ def test_every_changed_byte_of_the_model_is_noticed(bundle):
 
 def test_a_model_that_computes_something_else_is_refused_by_its_golden_inputs(bundle):
     golden = msgspec.to_builtins(read_manifest(bundle).golden)
-    golden[1]["scores"][0] += 3 if golden[1]["scores"][0] < 0 else -3
+    golden[1]["scores"][runtime()][0] += 3 if golden[1]["scores"][runtime()][0] < 0 else -3
     change_manifest(bundle, golden=golden)
-    with pytest.raises(BundleError, match="computes differently"):
+    with pytest.raises(BundleError, match=f"{runtime()} computes differently"):
+        load_bundle(bundle)
+
+
+def test_each_runtime_has_golden_scores_of_its_own(bundle, monkeypatch):
+    other = next(name for name in get_args(Runtime) if name != runtime())
+    golden = msgspec.to_builtins(read_manifest(bundle).golden)
+    far = [abs(a - b) for row in golden for a, b in zip(*row["scores"].values(), strict=True)]
+    assert max(far) > 1, "one list would do for both"
+    monkeypatch.setattr("edge.bundle.runtime", lambda: other)
+    with pytest.raises(BundleError, match=f"{other} computes differently"):
+        load_bundle(bundle)
+    for row in golden:
+        del row["scores"][other]
+    change_manifest(bundle, golden=golden)
+    with pytest.raises(BundleError, match=f"never tried in {other}"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "report.json", "LICENSE"])
+def test_every_part_of_a_bundle_is_verified(bundle, name):
+    path = bundle / name
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(BundleError, match=f"{name} is not the file that its manifest names"):
+        load_bundle(bundle)
+    path.unlink()
+    with pytest.raises(BundleError, match=f"{name} cannot be read"):
         load_bundle(bundle)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema": 2}, "Upgrade the software"),
+        ({"schema": 3}, "Upgrade the software"),
+        ({"schema": 1, "golden": []}, "Take a bundle that was made for this software"),
+        ({"parts": {"../secret": "0" * 64}}, "is damaged"),
         ({"preprocessing": 99}, "wants preprocessing 99"),
         ({"classes": ["a", "b"]}, "does not fit its manifest"),
         ({"model_file": "other.tflite"}, "cannot be read"),

@@ -227,7 +227,7 @@ def test_corrupt_files_are_all_named(pictures, tmp_path):
         read_hospital(folder, CLASSES, "recalibrate", side=32, fewest=FEW)
 
 
-@pytest.mark.parametrize(("bundle", "out", "sentence"), [("nowhere", "new", "no model at"), ("", "full", "is not empty")])
+@pytest.mark.parametrize(("bundle", "out", "sentence"), [("nowhere", "new", "no model at"), ("", "full", "is not an empty folder")])
 def test_folders_that_cannot_be_used(pictures, tmp_path, bundle, out, sentence):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").touch()

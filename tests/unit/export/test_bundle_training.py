@@ -12,6 +12,7 @@ from edge.preprocess import preprocess
 from export.bundle_training import bundle_training, gray
 from export.cli import main
 from export.legacy_keras import keras
+from export.model import UNFAMILIAR
 from export.networks.catalog import CATALOG, Network
 from export.phantom import phantom
 from tests.support.tiny_training import TINY, make
@@ -57,7 +58,26 @@ def test_the_device_opens_what_a_training_became(network, data, tmp_path):
     assert bundle.decide(preprocess(phantom(1))).probabilities.keys() == set(bundle.manifest.classes)
     session = onnxruntime.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape[1:] == [192, 192, 1]
-    assert "cannot tell that a kind of image is new to it" in (tmp_path / "one" / "MODEL_CARD.md").read_text()
+    assert "cannot tell that a kind of image is new to it" in card_of(tmp_path / "one")
+
+
+def test_our_layout_keeps_its_maps_and_its_measure_of_what_it_has_learned(data, tmp_path):
+    training = trained("ours", data, tmp_path)
+    bundle_training(training, data, ["darkcovid"], tmp_path / "out", **words())
+    bundle = load_bundle(tmp_path / "out")
+    assert bundle.typicality is not None
+    assert bundle.typicality.limit == UNFAMILIAR
+    scores = bundle.classifier.run(preprocess(phantom(1)))
+    assert scores.heat.shape == (12, 12, 3)
+    assert scores.heat.mean(axis=(0, 1)) == pytest.approx(scores.logits, abs=0.3)
+    assert "how many of another hospital's pictures that catches was not measured" in card_of(tmp_path / "out")
+    decided = bundle.decide(np.full((192, 192), 255, np.uint8))
+    assert decided.abstained
+    assert "unfamiliar" in decided.reasons
+
+
+def card_of(folder):
+    return " ".join((folder / "MODEL_CARD.md").read_text().lower().split())
 
 
 def test_a_gray_picture_is_given_three_times():
@@ -99,5 +119,5 @@ def test_what_cannot_become_a_bundle_is_refused_in_one_sentence(data, tmp_path):
     assert "was trained on other pictures" in refusal(large, "out", "ieee8023")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("")
-    assert "is not empty" in refusal(large, "full")
+    assert "is not an empty folder" in refusal(large, "full")
     assert not (tmp_path / "out").exists()

@@ -270,8 +270,12 @@ def test_a_model_is_calibrated_by_what_is_said_of_patients_left_out(material, mo
     assert list(whose) == [material.samples[i].patient for i in taught]
     # Of the pictures that the ranges are measured on, the last are those of the most extreme scores.
     scores = float_logits(model.network, material.pixels[taught])
-    far = material.pixels[[taught[i] for i in {*scores.argmin(axis=0), *scores.argmax(axis=0)}]]
-    assert all((given["quantize"][1][-6:] == picture).all(axis=(1, 2)).any() for picture in far)
+    shown = given["quantize"][1][-6:]
+    reached = scores[[(shown == picture).all(axis=(1, 2)).any() for picture in material.pixels[taught]]]
+    # The scores that they were chosen by are those of int8 eyes: two that are nearly alike may change places.
+    alike = 0.05 * np.ptp(scores, axis=0)
+    assert (reached.max(axis=0) >= scores.max(axis=0) - alike).all()
+    assert (reached.min(axis=0) <= scores.min(axis=0) + alike).all()
 
 
 def test_no_border_of_a_source_is_left_where_it_is_left_out(material, monkeypatch):
