@@ -324,6 +324,14 @@ def test_every_printed_row_was_run_or_says_what_it_needs():
     assert [row.printed.source for row in rows if row.got] == [row.source for row in PRINTED if row.network == "p3"]
 
 
+def test_a_printed_row_is_compared_with_the_run_of_its_own_protocol():
+    nested = skilled(60, network="p3", protocol="nested5; epochs 2 instead of 25")
+    rows = against(figures([skilled(60, network="p3", protocol="p3"), nested]).networks)
+    assert [row.protocol for row in rows if row.got] == ["p3", "nested5; epochs 2 instead of 25"]
+    (alone,) = [[row.protocol for row in against(figures([nested]).networks) if row.got]]
+    assert alone == ["nested5; epochs 2 instead of 25"] * 2
+
+
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
