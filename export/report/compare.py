@@ -56,10 +56,10 @@ def named(block: Block, dataset: str = "") -> Named:
     return Named(block.network, block.protocol, block.grouped, block.precision, block.condition, dataset, score(block))
 
 
-def networks(blocks: Sequence[Block], main: Block) -> list[Named]:
-    """One row a network and protocol, int8 where there is, on the pictures that the main block also has."""
+def networks(blocks: Sequence[Block], main: Block, precision: str = "int8") -> list[Named]:
+    """One row a network and protocol, of that precision where there is, on the pictures that the main block also has."""
     rows: dict[tuple[str, str], Block] = {}
-    for block in sorted(home(blocks), key=lambda block: block.precision == "int8"):
+    for block in sorted(home(blocks), key=lambda block: block.precision == precision):
         rows[block.network, block.protocol] = block
     order = dict.fromkeys((block.network, block.protocol) for block in blocks)
     shared = [common(rows[key].inside(), main)[0] for key in order if key in rows]

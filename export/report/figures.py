@@ -60,6 +60,7 @@ class Figures:
     same_source: tuple[SameSource, ...]
     giveaways: tuple[Giveaway, ...]
     networks: tuple[Named, ...]
+    as_published: tuple[Named, ...]
     differences: tuple[Pair, ...]
     agreements: tuple[Pair, ...]
     inflated: tuple[Inflated, ...]
@@ -106,6 +107,7 @@ def figures(predictions: Sequence[Predictions], subject: str | None = None) -> F
         same_source=tuple(same_source(main)),
         giveaways=tuple(giveaways(main, number)),
         networks=tuple(networks(same_classes, main)),
+        as_published=tuple(networks(same_classes, main, "float32")),
         differences=tuple(differences(same_classes, main)),
         agreements=tuple(agreements(blocks)),
         inflated=tuple(inflated(blocks)),

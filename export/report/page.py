@@ -64,7 +64,7 @@ def write_report(out: Path, predictions: Iterable[Predictions], parts: Parts, ma
         ReportError: if there is nothing to report on.
     """
     found = figures(list(predictions), subject)
-    papers = against(found.networks)
+    papers = against(found.as_published)
     drawn = list(charts(found, parts.histories))
     shown = [show(sample, number) for number, sample in enumerate(parts.samples)]
     out.mkdir(parents=True, exist_ok=True)

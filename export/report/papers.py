@@ -126,6 +126,9 @@ def against(networks: Sequence[Named]) -> list[Against]:
     """Return every printed row, with the accuracy of the network of that name where it was run.
 
     By another protocol than the printed one only if it was not run by that one.
+
+    Args:
+        networks: float where there is: the publications rounded nothing.
     """
     rows = []
     for printed in PRINTED:

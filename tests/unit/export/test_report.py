@@ -318,7 +318,7 @@ def test_printed_figures_of_p5_are_corrected_from_its_matrix():
 
 
 def test_every_printed_row_was_run_or_says_what_it_needs():
-    rows = against(figures([skilled(60, network="p3")]).networks)
+    rows = against(figures([skilled(60, network="p3")]).as_published)
     assert len(rows) == len(PRINTED)
     assert all(row.got is not None or row.why.startswith("not run here: needs ") for row in rows)
     assert [row.printed.source for row in rows if row.got] == [row.source for row in PRINTED if row.network == "p3"]
@@ -326,10 +326,19 @@ def test_every_printed_row_was_run_or_says_what_it_needs():
 
 def test_a_printed_row_is_compared_with_the_run_of_its_own_protocol():
     nested = skilled(60, network="p3", protocol="nested5; epochs 2 instead of 25")
-    rows = against(figures([skilled(60, network="p3", protocol="p3"), nested]).networks)
+    rows = against(figures([skilled(60, network="p3", protocol="p3"), nested]).as_published)
     assert [row.protocol for row in rows if row.got] == ["p3", "nested5; epochs 2 instead of 25"]
-    (alone,) = [[row.protocol for row in against(figures([nested]).networks) if row.got]]
+    (alone,) = [[row.protocol for row in against(figures([nested]).as_published) if row.got]]
     assert alone == ["nested5; epochs 2 instead of 25"] * 2
+
+
+def test_what_a_paper_said_is_compared_with_floats():
+    exact, rounded = skilled(60, network="p3", precision="float32"), skilled(60, strength=0.1, network="p3", precision="int8")
+    found = figures([rounded, exact])
+    (named,) = found.as_published
+    assert named.precision == "float32"
+    assert [row.precision for row in found.networks] == ["int8"]
+    assert {row.got for row in against(found.as_published) if row.got} == {named.score.accuracy}
 
 
 @pytest.mark.parametrize(
