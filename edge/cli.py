@@ -245,18 +245,27 @@ def _dicom(arguments: Arguments) -> None:
     if device.dicom is None:
         raise CxrError(f"{arguments.config} has no [dicom] table, so there is nobody to listen to.")
     from edge.dicom.arrival import Admission
-    from edge.dicom.listener import Listener
+    from edge.dicom.commitment import Judge, Requests
+    from edge.dicom.listener import Listener, be_silent, limits_of
+    from edge.dicom.peers import parse_peers
+    from edge.dicom.reports import Reporter, connector
     from edge.lifecycle import Stop, only_one
     from edge.spool import Spool, free_bytes
 
     stop = Stop()
+    be_silent()
     state = Path(device.state)
+    peers = parse_peers(device.dicom.allow)
+    limits = limits_of(device.dicom, peers)
     with only_one(state, "dicom"):
         spool = Spool(state)
         spool.remove_parts()
         max_bytes = device.decode.max_file_mb * 2**20
-        # Room for this object and for as much again that comes at the same time or is yet to be recorded.
-        Listener(device.dicom, Admission(spool, max_bytes, lambda: free_bytes(state) > 2 * max_bytes)).run(stop)
+        # Room for this object, and for as much again that comes at the same time or is yet to be recorded.
+        admission = Admission(spool, max_bytes, lambda: free_bytes(state) > 2 * max_bytes)
+        judge = Judge(spool, state / "outbox.db", device.device)
+        reporter = Reporter(Requests(state / "commitments"), judge, connector(device.dicom, peers, limits))
+        Listener(device.dicom, peers, limits, admission, reporter).run(stop)
 
 
 def _classify(arguments: Arguments) -> None:

@@ -99,7 +99,7 @@ class Spool:
         try:
             part.close_durably()
             os.rename(part.name, intake.path)
-            _fsync_folder(self.incoming)
+            fsync_folder(self.incoming)
         except OSError:
             part.remove()
             raise
@@ -115,6 +115,10 @@ class Spool:
         with os.scandir(self.incoming) as entries:
             files = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if "~" in entry.name]
         return [self.intake(name) for _, name in sorted(files)]
+
+    def names_waiting(self) -> set[str]:
+        """Return the sender's names of what waits for an outcome; for a process that does not take files out."""
+        return {name.partition("~")[2] for name in os.listdir(self.incoming) if "~" in name}
 
     def intake(self, name: str) -> Intake:
         """Return the intake of a file name in the spool."""
@@ -135,7 +139,7 @@ class Spool:
         with intake.path.open("rb") as file:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-        _fsync_folder(self.incoming)
+        fsync_folder(self.incoming)
         return digest.hexdigest()
 
     def settle(self, intake: Intake, *, answered: bool) -> Path:
@@ -179,7 +183,7 @@ class Spool:
             write.flush()
             os.fsync(write.fileno())
         os.rename(part, target)
-        _fsync_folder(self.incoming)
+        fsync_folder(self.incoming)
         os.unlink(source)
 
 
@@ -189,7 +193,8 @@ def free_bytes(path: Path) -> int:
     return stat.f_bavail * stat.f_frsize
 
 
-def _fsync_folder(path: Path) -> None:
+def fsync_folder(path: Path) -> None:
+    """Force the names in a folder to the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -32,6 +32,7 @@ _KNOWN_TYPES = range(0x01, 0x08)
 _BEFORE = ("Sta1", "Sta2", "Sta3", "Sta4", "Sta5")
 """States of PS3.8 in which there is no association yet."""
 _CLOSING = "Sta13"
+_ASSOCIATE_S = 10.0
 _STRANGERS = 4
 """Connections from addresses that no entry of `allow` has, together: enough to be told why, too few to be in the way."""
 
@@ -111,12 +112,26 @@ class GuardedSocket(AssociationSocket):
         raise ConnectionAbortedError(why)
 
 
+class GuardedApplication(AE):
+    """An application entity whose own associations are guarded too, and whose timeouts are set."""
+
+    def __init__(self, ae_title: str, limits: Limits) -> None:
+        super().__init__(ae_title)
+        self._limits = limits
+        self.maximum_pdu_size = limits.max_pdu
+        self.acse_timeout = self.connection_timeout = min(_ASSOCIATE_S, limits.silent_s)
+        self.dimse_timeout = self.network_timeout = limits.silent_s
+
+    def _create_socket(self, *arguments: Any, **options: Any) -> AssociationSocket:
+        return _guard(super()._create_socket(*arguments, **options), self._limits)
+
+
 class GuardedServer(AssociationServer):
     """Accepts connections as long as there are not too many; never waits for a peer while it does."""
 
     def __init__(
         self,
-        application: AE,
+        application: GuardedApplication,
         address: tuple[str, int],
         tls: ssl.SSLContext | None,
         handlers: list[EventHandlerType],
@@ -161,11 +176,15 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         assoc = super()._create_association()
-        plain = assoc.dul.socket
-        assert plain is not None
-        # Its constructor would announce the connection a second time.
-        plain.__class__ = GuardedSocket
-        assert isinstance(plain, GuardedSocket)
-        plain.limits = self.server.limits
+        assert assoc.dul.socket is not None
+        _guard(assoc.dul.socket, self.server.limits)
         assoc.dimse = self.server.make_dimse(assoc)
         return assoc
+
+
+def _guard(plain: AssociationSocket, limits: Limits) -> GuardedSocket:
+    """Make a socket of pynetdicom a guarded one in place: making a second one would announce the connection twice."""
+    plain.__class__ = GuardedSocket
+    assert isinstance(plain, GuardedSocket)
+    plain.limits = limits
+    return plain

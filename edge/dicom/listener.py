@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 import warnings
 
 import pydicom.uid as uids
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
 from edge.config import Dicom
 from edge.dicom.arrival import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, Admission
-from edge.dicom.guard import GuardedServer, Limits
+from edge.dicom.commitment import Instance, Request
+from edge.dicom.guard import GuardedApplication, GuardedServer, Limits
 from edge.dicom.messages import Messages
-from edge.dicom.peers import find_peer, parse_peers
+from edge.dicom.peers import Peer, find_peer
+from edge.dicom.reports import PUSH_MODEL, Reporter
+from edge.dicom.tls import server_tls
 from edge.errors import CxrError
 from edge.lifecycle import Stop
 from edge.names import printable
@@ -47,7 +49,8 @@ _SYNTAXES = [
 ]
 """Never the deflated one: inflating has no bound."""
 _UNCOMPRESSED = [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian]
-_ASSOCIATE_S = 10.0
+_REQUEST_COMMITMENT = 1
+_INVALID_ARGUMENT, _NO_SUCH_ACTION, _RESOURCE_LIMITATION = 0x0115, 0x0123, 0x0213
 _GRACE_S = 8.0
 """For what is being received when the process is told to end; its supervisor waits 10 s."""
 _REJECTED, _TRANSIENT = 0x01, 0x02
@@ -58,70 +61,54 @@ _CALLING_UNKNOWN, _CALLED_UNKNOWN, _CONGESTION, _LIMIT = 0x03, 0x07, 0x01, 0x02
 class Listener:
     """Takes objects from the machines of `allow` into the spool."""
 
-    def __init__(self, settings: Dicom, admission: Admission) -> None:
+    def __init__(self, settings: Dicom, peers: tuple[Peer, ...], limits: Limits, admission: Admission, reporter: Reporter) -> None:
         """Bind and listen.
 
         Raises:
-            ConfigError: if `allow` has an entry that makes no sense.
             CxrError: if the address cannot be listened on, or the TLS files cannot be used.
         """
-        be_silent()
         self._settings = settings
-        self._peers = parse_peers(settings.allow)
+        self._peers = peers
+        self._reporter = reporter
         self._admitted: set[Association] = set()
         self._lock = threading.Lock()
         self._ending = False
-        limits = Limits(
-            settings.max_pdu, settings.silent_s, 2 * settings.max_associations, frozenset(peer.address for peer in self._peers)
-        )
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_REQUESTED, self._on_request),
+            (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_ACTION, self._on_action),
+            (evt.EVT_CONN_CLOSE, lambda event: _messages(event.assoc).drop()),
+        ]
+        place = settings.address, settings.port
         try:
             self._server = GuardedServer(
-                self._application(),
-                (settings.address, settings.port),
-                server_tls(settings) if settings.certificate else None,
-                [
-                    (evt.EVT_REQUESTED, self._on_request),
-                    (evt.EVT_C_ECHO, self._on_echo),
-                    (evt.EVT_C_STORE, self._on_store),
-                    (evt.EVT_CONN_CLOSE, self._on_close),
-                ],
+                _application(settings.ae_title, limits),
+                place,
+                server_tls(settings),
+                handlers,
                 limits,
                 lambda assoc: Messages(assoc, admission, settings.object_s),
             )
-        except ssl.SSLError as error:
-            raise CxrError(f"The TLS files of [dicom] cannot be used ({error.reason}).") from None
         except OSError as error:
-            raise CxrError(
-                f"{settings.address}:{settings.port} cannot be listened on ({error.strerror}). See [dicom] address and port."
-            ) from None
+            why = f"{place[0]}:{place[1]} cannot be listened on ({error.strerror}). See [dicom] address and port."
+            raise CxrError(why) from None
 
     def run(self, stop: Stop) -> None:
         """Serve until told to stop; then finish what is being received, and end."""
-        accepting = threading.Thread(target=self._server.serve_forever, daemon=True)
-        accepting.start()
+        for work in (lambda: self._server.serve_forever(0.2), self._reporter.run):
+            threading.Thread(target=work, daemon=True).start()
         log.info("%s listens on %s:%d", self._settings.ae_title, self._settings.address, self._settings.port)
         while not stop.is_set():
             time.sleep(0.2)
         self._ending = True
+        self._reporter.end()
         self._server.stop_listening()
         until = time.monotonic() + _GRACE_S
         while time.monotonic() < until and any(_messages(assoc).receiving for assoc in self._server.active_associations):
             time.sleep(0.05)
         for assoc in self._server.active_associations:
             assoc.abort(block=False)
-
-    def _application(self) -> AE:
-        application = AE(self._settings.ae_title)
-        application.require_called_aet = False  # so that the log says which title was asked for
-        application.maximum_pdu_size = self._settings.max_pdu
-        application.maximum_associations = 1000  # counted here: pynetdicom counts connections that are no association yet
-        application.acse_timeout = _ASSOCIATE_S
-        application.dimse_timeout = self._settings.silent_s
-        application.network_timeout = self._settings.silent_s
-        application.add_supported_context(_VERIFICATION, _UNCOMPRESSED)
-        for stored in _STORED:
-            application.add_supported_context(stored, _SYNTAXES)
-        return application
 
     def _on_request(self, event: Event) -> None:
         """Reject an association that may not be; pynetdicom accepts the others."""
@@ -152,29 +139,40 @@ class Listener:
             return "there are as many associations as allowed", _TRANSIENT, _PRESENTATION, _LIMIT
         return None
 
-    def _on_echo(self, event: Event) -> int:
-        return SUCCESS
-
     def _on_store(self, event: Event) -> int:
+        assert isinstance(event.request, C_STORE)
+        arrival = _messages(event.assoc).take(str(event.request.AffectedSOPInstanceUID))
+        if arrival is None:
+            return CANNOT_UNDERSTAND
         try:
-            assert isinstance(event.request, C_STORE)
-            arrival = _messages(event.assoc).take(str(event.request.AffectedSOPInstanceUID))
-            return CANNOT_UNDERSTAND if arrival is None else arrival.finish()
+            return arrival.finish()
         except Exception as error:  # a fault here must end neither the association nor the process
             log.error("an object could not be taken in (%s)", type(error).__name__)
             return PROCESSING_FAILURE
+        finally:
+            arrival.drop()
 
-    def _on_close(self, event: Event) -> None:
-        _messages(event.assoc).drop()
+    def _on_action(self, event: Event) -> tuple[int, None]:
+        """Keep a request of storage commitment; its answer comes in a report of its own."""
+        if event.action_type != _REQUEST_COMMITMENT:
+            return _NO_SUCH_ACTION, None
+        try:
+            request = _read_request(event)
+        except Exception as error:  # pydicom raises nearly anything on damaged data
+            log.warning("a request of storage commitment makes no sense (%s)", type(error).__name__)
+            return _INVALID_ARGUMENT, None
+        try:
+            self._reporter.accept(request, event.assoc)
+        except OSError as error:
+            log.error("a request of storage commitment cannot be kept (%s)", error.strerror)
+            return _RESOURCE_LIMITATION, None
+        return SUCCESS, None
 
 
-def server_tls(settings: Dicom) -> ssl.SSLContext:
-    """Return the TLS settings of the listener: a peer has to show a certificate of `ca`. Raises OSError if a file is unusable."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings.certificate, settings.private_key)
-    context.load_verify_locations(settings.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
+def limits_of(settings: Dicom, peers: tuple[Peer, ...]) -> Limits:
+    """Return what a peer may do: twice as many connections as associations, since some are just ending."""
+    known = frozenset(peer.address for peer in peers)
+    return Limits(settings.max_pdu, settings.silent_s, 2 * settings.max_associations, known)
 
 
 def be_silent() -> None:
@@ -184,6 +182,25 @@ def be_silent() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     _config.LOG_HANDLER_LEVEL = "none"
     threading.excepthook = lambda fault: log.error("a connection ended with %s", fault.exc_type.__name__)
+
+
+def _application(ae_title: str, limits: Limits) -> GuardedApplication:
+    application = GuardedApplication(ae_title, limits)
+    application.maximum_associations = 1000  # counted here: pynetdicom counts connections that are no association yet
+    application.add_supported_context(_VERIFICATION, _UNCOMPRESSED)
+    application.add_supported_context(PUSH_MODEL, _UNCOMPRESSED)
+    for stored in _STORED:
+        application.add_supported_context(stored, _SYNTAXES)
+    return application
+
+
+def _read_request(event: Event) -> Request:
+    asked = event.action_information
+    instances = [
+        Instance(str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID)) for item in asked.ReferencedSOPSequence
+    ]
+    remote = event.assoc.remote
+    return Request(str(uids.UID(asked.TransactionUID)), str(remote["ae_title"]).strip(), str(remote["address"]), instances)
 
 
 def _messages(assoc: Association) -> Messages:
