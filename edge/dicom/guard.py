@@ -6,6 +6,7 @@ without end. Here a PDU is refused at its header, a whole PDU has to come within
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -167,6 +168,14 @@ class GuardedServer(AssociationServer):
         """Refuse new connections from now on; what is open goes on."""
         super(AssociationServer, self).shutdown()
         self.server_close()
+
+    def cut_off(self) -> None:
+        """End every connection, also one whose thread waits for bytes."""
+        for assoc in self.active_associations:
+            connection = assoc.dul.socket.socket if assoc.dul.socket is not None else None
+            if connection is not None:
+                with contextlib.suppress(OSError):  # it has just ended
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(RequestHandler):

@@ -108,7 +108,10 @@ class Listener:
         while time.monotonic() < until and any(_messages(assoc).receiving for assoc in self._server.active_associations):
             time.sleep(0.05)
         for assoc in self._server.active_associations:
-            assoc.abort(block=False)
+            if assoc.is_established:
+                assoc.abort(block=False)
+        time.sleep(0.2)  # for what says so to those who are still there
+        self._server.cut_off()
 
     def _on_request(self, event: Event) -> None:
         """Reject an association that may not be; pynetdicom accepts the others."""
