@@ -58,7 +58,7 @@ class Reporter:
         self._pauses = pauses
         self._lock = threading.Lock()
         now = time.monotonic()
-        self._waiting = {request.name: _Waiting(request, now + pauses[0]) for request in requests.waiting()}
+        self._waiting = {request.name: _Waiting(request, now) for request in requests.waiting()}
         self._ended = threading.Event()
 
     def accept(self, request: Request, assoc: Association) -> None:

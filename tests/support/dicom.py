@@ -21,8 +21,10 @@ MACHINE = "XRAY1"
 PATIENT = "Lovelace^Ada"
 
 
-def film(path: Path, uid: str, *, side: int = 64, seed: int = 1, sop_class: UID = ComputedRadiographyImageStorage) -> Path:
-    """Write a drawn X-ray as a DICOM file that names a patient."""
+def film(
+    path: Path, uid: str, *, side: int = 64, seed: int = 1, drawn: bool = False, sop_class: UID = ComputedRadiographyImageStorage
+) -> Path:
+    """Write a DICOM file that names a patient: noise, or, where it has to pass the quality gate, a drawn X-ray."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -35,8 +37,9 @@ def film(path: Path, uid: str, *, side: int = 64, seed: int = 1, sop_class: UID 
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = 8
     data.HighBit, data.PixelRepresentation = 7, 0
-    pixels = phantom(seed, width=side, height=side) if side > 64 else np.full((side, side), seed % 256, np.uint8)
-    data["PixelData"] = pydicom.DataElement(0x7FE00010, "OB", pixels.tobytes())
+    rng = np.random.default_rng(seed)
+    pixels = phantom(seed, width=side, height=side).tobytes() if drawn else rng.bytes(side * side)
+    data["PixelData"] = pydicom.DataElement(0x7FE00010, "OB", pixels)
     data.save_as(path, enforce_file_format=True)
     return path
 
