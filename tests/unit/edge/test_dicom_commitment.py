@@ -12,6 +12,7 @@ from pydicom.uid import UID, ComputedRadiographyImageStorage, generate_uid
 from pynetdicom import AE, evt
 
 from edge.dicom import reports
+from edge.dicom.arrival import spool_name
 from edge.dicom.commitment import Instance, Judge, Request, Requests
 from edge.dicom.reports import PUSH_MODEL, PUSH_MODEL_INSTANCE, Reporter
 from edge.errors import CxrError
@@ -19,7 +20,7 @@ from edge.outbox import Entry, Outbox
 from edge.spool import Spool
 from tests.support.dicom import film
 from tests.support.processes import free_port, wait_for
-from tests.unit.edge.test_dicom_guard import Listening
+from tests.unit.edge.test_dicom_guard import HEAD, UID_1, Listening, begin_store, fragment
 
 KNOWN, UNKNOWN = "1.2.826.0.1.1", "1.2.826.0.1.2"
 TEXT = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=20)
@@ -191,6 +192,23 @@ def test_a_machine_that_goes_on_sending_is_not_interrupted(listening, machine, t
         assert not machine.reports
         time.sleep(0.05)
     wait_for(lambda: machine.reports, "the report once it is quiet")
+    assoc.release()
+
+
+def test_an_object_that_comes_while_the_report_is_under_way_is_neither_lost_nor_taken_for_an_answer(listening, machine, tmp_path):
+    def take_after_sending(event):
+        begin_store(event.assoc)
+        fragment(event.assoc, HEAD, control=2)
+        time.sleep(0.3)
+        return machine._take(event)
+
+    machine.handlers = [(evt.EVT_N_EVENT_REPORT, take_after_sending)]
+    assoc, _, _ = machine.ask(KNOWN)
+    wait_for(lambda: listening.spool.names_waiting() == {spool_name(UID_1)}, "the object is taken")
+    wait_for(lambda: not list((tmp_path / "state/commitments").iterdir()), "the report is taken")
+    time.sleep(1)
+    assert len(machine.reports) == 1
+    assert assoc.is_established
     assoc.release()
 
 
