@@ -93,16 +93,12 @@ class Spool:
         """Move a whole file of the network into the spool; on return it and its name are on the disk.
 
         Raises:
-            OSError: if the disk does not take it; the part is then removed.
+            OSError: if the disk does not take it; the part is then still to be removed.
         """
         intake = Intake(intake_id, name, self.incoming / f"{intake_id}~{name}")
-        try:
-            part.close_durably()
-            os.rename(part.name, intake.path)
-            fsync_folder(self.incoming)
-        except OSError:
-            part.remove()
-            raise
+        part.close_durably()
+        os.rename(part.name, intake.path)
+        fsync_folder(self.incoming)
         return intake
 
     def remove_parts(self) -> None:

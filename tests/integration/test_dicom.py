@@ -115,6 +115,7 @@ def test_over_tls_with_a_certificate_and_not_without(tmp_path):
         for identity, taken in ((stranger, False), (machine, True)):
             tls = ["+tls", identity.key, identity.cert, "+cf", authority.ca]
             assert (dcmtk("storescu", port, *tls, path).returncode == 0) is taken
+        assert dcmtk("storescu", port, "+tla", "+cf", authority.ca, path).returncode != 0, "it shows no certificate"
         assert dcmtk("storescu", port, path).returncode != 0
         assert "TLS failed" in device.log.read_text()
     assert len(held(device)) == 1

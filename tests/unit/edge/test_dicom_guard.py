@@ -171,7 +171,7 @@ def test_a_peer_that_says_nothing_is_cut_off(listen):
 
 
 def test_strangers_share_a_few_connections(listen):
-    listening = listen(allow=("XRAY1@127.0.0.9",))
+    listening = listen(allow=("XRAY1@127.0.0.9",), silent_s=5.0)
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(listening.connect()) for _ in range(10)]
         time.sleep(0.3)
