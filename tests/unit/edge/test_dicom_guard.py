@@ -1,6 +1,8 @@
 """What a peer may not do to the listener, with raw bytes on a real socket; and that others are served meanwhile."""
 
 import contextlib
+import gc
+import random
 import resource
 import socket
 import struct
@@ -9,7 +11,7 @@ import time
 
 import pytest
 from pydicom.uid import UID, ComputedRadiographyImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
@@ -22,7 +24,7 @@ from edge.dicom.peers import parse_peers
 from edge.dicom.reports import Reporter, connector
 from edge.errors import CxrError
 from edge.spool import Spool
-from tests.support.dicom import film
+from tests.support.dicom import dcmtk, film
 from tests.support.processes import free_port, wait_for
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -59,12 +61,12 @@ class Listening:
         self.address = connection.getsockname()
         return connection
 
-    def associate(self, title="XRAY1", called="CXR-EDGE", syntax=ExplicitVRLittleEndian):
+    def associate(self, title="XRAY1", called="CXR-EDGE", syntax=ExplicitVRLittleEndian, handlers=()):
         application = AE(title)
         application.acse_timeout = application.dimse_timeout = application.network_timeout = 10
         application.add_requested_context(VERIFICATION)
         application.add_requested_context(ComputedRadiographyImageStorage, syntax)
-        return application.associate("127.0.0.1", self.port, ae_title=called)
+        return application.associate("127.0.0.1", self.port, ae_title=called, evt_handlers=list(handlers))
 
     def echoes(self):
         """Whether a good peer is served now."""
@@ -135,6 +137,43 @@ def test_an_association_request_of_noise_is_cut_off(listen):
             connection.sendall(pdu(0x01, body))
             time.sleep(0.1)
     assert listening.echoes()
+
+
+@pytest.fixture
+def no_collector():
+    """What is closed is closed by the code, not because the collector found it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def held_open(port):
+    """How many sockets of this process have that local port."""
+    sockets = [thing for thing in gc.get_objects() if isinstance(thing, socket.socket)]
+    return sum(held.fileno() >= 0 and held.getsockname()[1] == port for held in sockets)
+
+
+def test_damaged_streams_end_their_connection_and_nothing_else(listen, tmp_path, no_collector):
+    listening = listen(max_associations=10)
+    sent = []
+    assoc = listening.associate(handlers=[(evt.EVT_DATA_SENT, lambda event: sent.append(event.data))])
+    assert assoc.send_c_store(film(tmp_path / "a.dcm", UID_1)).Status == 0
+    assoc.release()
+    (intake,) = listening.spool.pending()
+    whole, rng = b"".join(sent), random.Random(5)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice((1, 3, 30))):
+            damaged[rng.randrange(len(sent[0]) + 300 if rng.random() < 0.8 else len(whole))] = rng.randrange(256)
+        with listening.connect() as connection, contextlib.suppress(OSError):
+            connection.sendall(damaged[: rng.randrange(len(whole))] if rng.random() < 0.3 else damaged)
+            connection.settimeout(0.05)
+            connection.recv(4096)
+    wait_for(lambda: not list(listening.spool.arriving.iterdir()), "no part is left", 20)
+    wait_for(lambda: dcmtk("echoscu", listening.port).returncode == 0, "it serves others")
+    assert intake in listening.spool.pending()
+    wait_for(lambda: held_open(listening.port) == 1, "all connections are closed, and it still listens", 8)
 
 
 def test_after_association_a_pdu_larger_than_negotiated_is_refused(listen, caplog):
