@@ -105,10 +105,10 @@ class Machine:
     def __init__(self, listening):
         self.listening = listening
         self.reports = []
-        self.handlers = [(evt.EVT_N_EVENT_REPORT, self._take)]
+        self.handlers = [(evt.EVT_N_EVENT_REPORT, self.take)]
         self.server = None
 
-    def _take(self, event):
+    def take(self, event):
         self.reports.append((event.event_type, event.event_information, event.assoc.is_acceptor))
         return 0x0000, None
 
@@ -125,7 +125,12 @@ class Machine:
         application = AE("XRAY1")
         application.add_requested_context(PUSH_MODEL)
         application.add_requested_context(ComputedRadiographyImageStorage)
-        assoc = application.associate("127.0.0.1", self.listening.port, ae_title="CXR-EDGE", evt_handlers=self.handlers)
+        assoc = application.associate(
+            "127.0.0.1",
+            self.listening.port,
+            ae_title="CXR-EDGE",
+            evt_handlers=[(evt.EVT_CONN_OPEN, self.listening.keep_track), *self.handlers],
+        )
         asked = Dataset()
         asked.TransactionUID = transaction or generate_uid()
         if references:
@@ -200,7 +205,7 @@ def test_an_object_that_comes_while_the_report_is_under_way_is_neither_lost_nor_
         begin_store(event.assoc)
         fragment(event.assoc, HEAD, control=2)
         time.sleep(0.3)
-        return machine._take(event)
+        return machine.take(event)
 
     machine.handlers = [(evt.EVT_N_EVENT_REPORT, take_after_sending)]
     assoc, _, _ = machine.ask(KNOWN)

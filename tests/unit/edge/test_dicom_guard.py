@@ -41,6 +41,7 @@ class Listening:
         self.port = free_port()
         self.spool = Spool(home)
         self.stop = threading.Event()
+        self.opened = []
         values = {"allow": ("XRAY1@127.0.0.1",), "silent_s": 1.0, "max_pdu": 16384, "max_associations": 3} | settings
         self.settings = Dicom(port=self.port, **values)
         peers = parse_peers(self.settings.allow)
@@ -55,6 +56,12 @@ class Listening:
         self.stop.set()
         self.thread.join(15)
         assert not self.thread.is_alive()
+        for connection in self.opened:
+            connection.close()
+
+    def keep_track(self, event):
+        """pynetdicom as a sender leaves sockets open that were cut off."""
+        self.opened.append(event.assoc.dul.socket.socket)
 
     def connect(self):
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
@@ -66,7 +73,9 @@ class Listening:
         application.acse_timeout = application.dimse_timeout = application.network_timeout = 10
         application.add_requested_context(VERIFICATION)
         application.add_requested_context(ComputedRadiographyImageStorage, syntax)
-        return application.associate("127.0.0.1", self.port, ae_title=called, evt_handlers=list(handlers))
+        return application.associate(
+            "127.0.0.1", self.port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, self.keep_track), *handlers]
+        )
 
     def echoes(self):
         """Whether a good peer is served now."""
