@@ -18,12 +18,11 @@ from edge.dicom.arrival import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, A
 from edge.dicom.commitment import Instance, Request
 from edge.dicom.guard import GuardedApplication, GuardedServer, Limits
 from edge.dicom.messages import Messages
-from edge.dicom.peers import Peer, find_peer
+from edge.dicom.peers import Peer, find_peer, shown
 from edge.dicom.reports import PUSH_MODEL, Reporter
 from edge.dicom.tls import server_tls
 from edge.errors import CxrError
 from edge.lifecycle import Stop
-from edge.names import printable
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ class Listener:
                 self._admitted.add(assoc)
                 return
         why, result, source, diagnostic = refusal
-        log.warning("an association of %s at %s was rejected: %s", printable(calling), address, why)
+        log.warning("an association of %s at %s was rejected: %s", shown(calling), address, why)
         assoc.acse.send_reject(result, source, diagnostic)
         assoc.kill()  # waits until the rejection is sent
 
@@ -135,7 +134,7 @@ class Listener:
         if find_peer(self._peers, calling, address) is None:
             return "[dicom] allow has no such AE title at this address", _REJECTED, _USER, _CALLING_UNKNOWN
         if called != self._settings.ae_title:
-            return f"it asked for {printable(called)}, and this is {self._settings.ae_title}", _REJECTED, _USER, _CALLED_UNKNOWN
+            return f"it asked for {shown(called)}, and this is {self._settings.ae_title}", _REJECTED, _USER, _CALLED_UNKNOWN
         if self._ending:
             return "the device is being stopped", _TRANSIENT, _PRESENTATION, _CONGESTION
         if len(self._admitted) >= self._settings.max_associations:

@@ -33,6 +33,11 @@ def find_peer(peers: Iterable[Peer], ae_title: str, address: str) -> Peer | None
     return next((peer for peer in peers if (peer.ae_title, peer.address) == (ae_title.strip(), normal)), None)
 
 
+def shown(ae_title: str) -> str:
+    """Return an AE title of anybody as it may stand in the log: on one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in ae_title)
+
+
 def _parse(entry: str) -> Peer:
     ae_title, _, place = entry.rpartition("@")
     if place.startswith("["):

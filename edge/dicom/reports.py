@@ -19,10 +19,9 @@ from edge.config import Dicom
 from edge.dicom.commitment import Instance, Judge, Request, Requests, Verdict
 from edge.dicom.guard import GuardedApplication, Limits
 from edge.dicom.messages import Messages
-from edge.dicom.peers import Peer, find_peer
+from edge.dicom.peers import Peer, find_peer, shown
 from edge.dicom.tls import client_tls
 from edge.errors import CxrError
-from edge.names import printable
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class Reporter:
         except (CxrError, apsw.Error, OSError, RuntimeError, ValueError) as error:
             self._put_off(waiting, str(error) if isinstance(error, CxrError) else type(error).__name__)
             return
-        title = printable(waiting.request.ae_title)
+        title = shown(waiting.request.ae_title)
         log.info("%s was told: %d committed, %d not known here", title, len(verdict.committed), len(verdict.unknown))
         self._drop(waiting)
 
@@ -118,11 +117,11 @@ class Reporter:
         request = waiting.request
         waited = request.waited_s + now - waiting.since
         if waited > _GIVE_UP_S:
-            log.error("%s is not told about its storage commitment any more: %s", printable(request.ae_title), why)
+            log.error("%s is not told about its storage commitment any more: %s", shown(request.ae_title), why)
             self._drop(waiting)
             return
         pause = min(self._pauses[0] * 2**request.tried, self._pauses[1])
-        log.warning("%s is told about its storage commitment in %.0f s: %s", printable(request.ae_title), pause, why)
+        log.warning("%s is told about its storage commitment in %.0f s: %s", shown(request.ae_title), pause, why)
         waiting.request = msgspec.structs.replace(request, waited_s=waited, tried=min(request.tried + 1, 20))
         waiting.since, waiting.due, waiting.assoc = now, now + pause, None
         try:
@@ -149,7 +148,7 @@ def connector(settings: Dicom, peers: tuple[Peer, ...], limits: Limits) -> Calla
     def connect(ae_title: str, address: str) -> Association:
         peer = find_peer(peers, ae_title, address)
         if peer is None or peer.port is None:
-            raise CxrError(f"[dicom] allow has no port for it; write {printable(ae_title)}@{address}:PORT")
+            raise CxrError(f"[dicom] allow has no port for it; write {shown(ae_title)}@{address}:PORT")
         application = GuardedApplication(settings.ae_title, limits)
         application.add_requested_context(PUSH_MODEL, [ImplicitVRLittleEndian])
         role = build_role(PUSH_MODEL, scp_role=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from edge.dicom.arrival import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Admission, Arrival, spool_name
-from edge.dicom.peers import Peer, find_peer, parse_peers
+from edge.dicom.peers import Peer, find_peer, parse_peers, shown
 from edge.errors import ConfigError
 from edge.spool import Spool
 from tests.support.dicom import PATIENT, film
@@ -178,6 +178,10 @@ def test_an_entry_that_makes_no_sense_is_named(entry):
     with pytest.raises(ConfigError, match=r"XRAY1@192\.168\.1\.20") as caught:
         parse_peers([entry])
     assert repr(entry) in str(caught.value)
+
+
+def test_a_title_cannot_write_a_line_of_its_own_into_the_log():
+    assert shown("XRAY 1\ncxr-dicom: ok\x1b[2J") == "XRAY 1?cxr-dicom: ok?[2J"
 
 
 def test_title_and_address_both_have_to_fit():
