@@ -14,6 +14,7 @@ from edge.bundle import load_bundle
 from edge.classify import runtime
 from edge.clock import synchronised
 from edge.config import Device
+from edge.dicom.readiness import describe
 from edge.errors import CxrError
 from edge.manifest import SHIPPED
 from edge.outbox import Outbox
@@ -36,6 +37,9 @@ class Finding:
 def check_device(device: Device) -> Iterator[Finding]:
     """Yield what was found, in the order of the straight line."""
     yield _tried("watched folder", lambda: _folder(Path(device.watch.folder)))
+    dicom = device.dicom
+    if dicom is not None:
+        yield _tried("DICOM listener", lambda: describe(dicom, Path(device.state)))
     state = _nearest(Path(device.state))
     yield _tried(
         "state folder", lambda: _folder(state) + ("" if state == Path(device.state) else f": {device.state} is made at start")

@@ -68,11 +68,12 @@ def parser() -> argparse.ArgumentParser:
             made.add_argument("--config", type=Path, required=True, metavar="FILE", help="device.toml")
         return made
 
-    add("run", _run, "Run the whole device: watch, infer and relay under one supervisor.")
+    add("run", _run, "Run the whole device: watch, infer, relay and, where configured, dicom under one supervisor.")
     for name, command, text in (
         ("watch", _watch, "Take finished files from the watched folder into the spool."),
         ("infer", _infer, "Turn each file of the spool into one committed outcome."),
         ("relay", _relay, "Deliver outcomes to the centre and take its receipts."),
+        ("dicom", _dicom, "Take what X-ray machines send over the network (C-STORE) into the spool."),
     ):
         # Set by `cxr-edge run`, so that nothing survives its supervisor.
         add(name, command, text).add_argument("--parent", type=int, help=argparse.SUPPRESS)
@@ -147,7 +148,8 @@ def _run(arguments: Arguments) -> None:
     stop = Stop()
     with only_one(Path(device.state), "run"):
         options = ("--config", str(arguments.config), "--parent", str(os.getpid()))
-        Supervisor({name: own_command(name, *options) for name in ("watch", "infer", "relay")}).run(stop)
+        names = ["watch", "infer", "relay"] + (["dicom"] if device.dicom is not None else [])
+        Supervisor({name: own_command(name, *options) for name in names}).run(stop)
 
 
 def _watch(arguments: Arguments) -> None:
@@ -236,6 +238,34 @@ def _relay(arguments: Arguments) -> None:
             raise CxrError(f"The outbox cannot be used ({error}). Nothing is lost; delivery goes on when it can be.") from None
         finally:
             outbox.close()
+
+
+def _dicom(arguments: Arguments) -> None:
+    device = _begin("dicom", arguments)
+    if device.dicom is None:
+        raise CxrError(f"{arguments.config} has no [dicom] table, so there is nobody to listen to.")
+    from edge.dicom.arrival import Admission
+    from edge.dicom.commitment import Judge, Requests
+    from edge.dicom.listener import Listener, be_silent, limits_of
+    from edge.dicom.peers import parse_peers
+    from edge.dicom.reports import Reporter, connector
+    from edge.lifecycle import Stop, only_one
+    from edge.spool import Spool, free_bytes
+
+    stop = Stop()
+    be_silent()
+    state = Path(device.state)
+    peers = parse_peers(device.dicom.allow)
+    limits = limits_of(device.dicom, peers)
+    with only_one(state, "dicom"):
+        spool = Spool(state)
+        spool.remove_parts()
+        max_bytes = device.decode.max_file_mb * 2**20
+        # Room for this object, and for as much again that comes at the same time or is yet to be recorded.
+        admission = Admission(spool, max_bytes, lambda: free_bytes(state) > 2 * max_bytes)
+        judge = Judge(spool, state / "outbox.db", device.device)
+        reporter = Reporter(Requests(state / "commitments"), judge, connector(device.dicom, peers, limits))
+        Listener(device.dicom, peers, limits, admission, reporter).run(stop)
 
 
 def _classify(arguments: Arguments) -> None:

@@ -59,6 +59,28 @@ class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status_every_s: Seconds = 30.0
 
 
+class Dicom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What X-ray machines send to; without this table there is no listener.
+
+    `allow` names the machines that may send as `AETITLE@ADDRESS`; with `:PORT` behind it, the port where that machine takes
+    reports of storage commitment. TLS needs `certificate`, `private_key` and `ca`, and a machine has to show a certificate of that
+    authority. A machine that is silent, or slower with one PDU, for `silent_s`, and one that takes longer than `object_s` for an
+    object is cut off. One object has at most `max_file_mb` of [decode].
+    """
+
+    ae_title: Annotated[str, Meta(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")] = "CXR-EDGE"
+    address: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 11112
+    allow: tuple[str, ...] = ()
+    certificate: str = ""
+    private_key: str = ""
+    ca: str = ""
+    max_associations: Annotated[int, Meta(ge=1, le=50)] = 5
+    max_pdu: Annotated[int, Meta(ge=4096, le=1_048_576)] = 65_536
+    silent_s: Seconds = 30.0
+    object_s: Seconds = 600.0
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of device.toml. Relative paths are relative to the file."""
 
@@ -71,6 +93,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decode: Decode = Decode()
     storage: Storage = Storage()
     relay: Relay = Relay()
+    dicom: Dicom | None = None
 
 
 def load_config(path: Path) -> Device:
@@ -108,5 +131,12 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
             ca=absolute(device.relay.ca),
             certificate=absolute(device.relay.certificate),
             private_key=absolute(device.relay.private_key),
+        ),
+        dicom=device.dicom
+        and replace(
+            device.dicom,
+            ca=absolute(device.dicom.ca),
+            certificate=absolute(device.dicom.certificate),
+            private_key=absolute(device.dicom.private_key),
         ),
     )

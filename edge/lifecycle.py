@@ -46,6 +46,18 @@ def only_one(state: Path, name: str) -> TextIO:
     return file
 
 
+def is_running(state: Path, name: str) -> bool:
+    """Return whether a process of that kind works on a state folder; changes nothing."""
+    try:
+        with (state / f"{name}.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock, or this user may not look
+        return False
+    return False
+
+
 def end_with(parent: int) -> None:
     """Ask the kernel to end this process when its parent dies, however it dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,18 +1,22 @@
 """The spool: files that the device has taken in and not yet answered, and where they go afterwards.
 
 A file enters by one rename, so it is there whole or not at all. Its name is `<intake id>~<sender's name>`: the id is made
-from the file itself, so that an intake repeated after a crash gets the same id, and with it the same outcome.
+from the file itself, so that an intake repeated after a crash gets the same id, and with it the same outcome. What comes
+over the network brings an id made from its content, since it has no file of its own that would tell two intakes apart.
 
-    spool/   taken in, waiting for an outcome
-    done/    answered; the oldest are removed when there are too many bytes
-    aside/   refused or unreadable; never removed by the device
+    arriving/  parts of files that come over the network; worth nothing after a restart
+    spool/     taken in, waiting for an outcome
+    done/      answered; the oldest are removed when there are too many bytes
+    aside/     refused or unreadable; never removed by the device
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +33,41 @@ class Intake:
     path: Path
 
 
+class Part:
+    """A file that is being written and is not in the spool yet."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make an empty one. Raises OSError if the disk does not take it."""
+        handle, self.name = tempfile.mkstemp(dir=folder)
+        self._file = os.fdopen(handle, "wb", buffering=1 << 17)
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Append. Raises OSError if the disk does not take it."""
+        self._file.write(content)
+
+    def close_durably(self) -> None:
+        """Force all that was written to the disk. Raises OSError if it does not take it."""
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def remove(self) -> None:
+        """Delete it."""
+        with contextlib.suppress(OSError):  # closing writes what is buffered, which a full disk does not take
+            self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.name)
+
+
 class Spool:
-    """Folders of one device. One process puts files in, another takes them out."""
+    """Folders of one device. Some processes put files in, one takes them out."""
 
     def __init__(self, state: Path) -> None:
+        self.arriving = state / "arriving"
         self.incoming = state / "spool"
         self.done = state / "done"
         self.aside = state / "aside"
-        for folder in (self.incoming, self.done, self.aside):
+        for folder in (self.arriving, self.incoming, self.done, self.aside):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def admit(self, path: Path) -> Intake:
@@ -54,11 +85,36 @@ class Spool:
             self._carry_over(path, intake.path)
         return intake
 
+    def new_part(self) -> Part:
+        """Begin a file of the network. Raises OSError if the disk does not take it."""
+        return Part(self.arriving)
+
+    def admit_part(self, part: Part, intake_id: str, name: str) -> Intake:
+        """Move a whole file of the network into the spool; on return it and its name are on the disk.
+
+        Raises:
+            OSError: if the disk does not take it; the part is then still to be removed.
+        """
+        intake = Intake(intake_id, name, self.incoming / f"{intake_id}~{name}")
+        part.close_durably()
+        os.rename(part.name, intake.path)
+        fsync_folder(self.incoming)
+        return intake
+
+    def remove_parts(self) -> None:
+        """Delete what a process that ended left half received. Only for the one process that makes parts."""
+        for path in self.arriving.iterdir():
+            path.unlink()
+
     def pending(self) -> list[Intake]:
         """Return what waits for an outcome, oldest first."""
         with os.scandir(self.incoming) as entries:
             files = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if "~" in entry.name]
         return [self.intake(name) for _, name in sorted(files)]
+
+    def names_waiting(self) -> set[str]:
+        """Return the sender's names of what waits for an outcome; for a process that does not take files out."""
+        return {name.partition("~")[2] for name in os.listdir(self.incoming) if "~" in name}
 
     def intake(self, name: str) -> Intake:
         """Return the intake of a file name in the spool."""
@@ -79,7 +135,7 @@ class Spool:
         with intake.path.open("rb") as file:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-        _fsync_folder(self.incoming)
+        fsync_folder(self.incoming)
         return digest.hexdigest()
 
     def settle(self, intake: Intake, *, answered: bool) -> Path:
@@ -116,13 +172,14 @@ class Spool:
         return Intake(intake_id, short, self.incoming / f"{intake_id}~{short}")
 
     def _carry_over(self, source: Path, target: Path) -> None:
-        part = target.with_name(f".{target.name}.part")
+        # Without the mark of an intake, else a half copied file would be taken for one.
+        part = target.with_name(f".{target.name.partition('~')[0]}.part")
         with source.open("rb") as read, part.open("wb") as write:
             shutil.copyfileobj(read, write, 1 << 20)
             write.flush()
             os.fsync(write.fileno())
         os.rename(part, target)
-        _fsync_folder(self.incoming)
+        fsync_folder(self.incoming)
         os.unlink(source)
 
 
@@ -132,7 +189,8 @@ def free_bytes(path: Path) -> int:
     return stat.f_bavail * stat.f_frsize
 
 
-def _fsync_folder(path: Path) -> None:
+def fsync_folder(path: Path) -> None:
+    """Force the names in a folder to the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

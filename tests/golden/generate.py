@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ _TYPES = (
 )
 _BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
 _TABLES = {"": config.Device, "watch": config.Watch, "model": config.Model, "decode": config.Decode}
-_TABLES |= {"storage": config.Storage, "relay": config.Relay}
+_TABLES |= {"storage": config.Storage, "relay": config.Relay, "dicom": config.Dicom}
 
 
 def messages_now() -> dict[Path, bytes]:
@@ -68,7 +69,7 @@ def device_toml_now() -> str:
     """Return the reference of device.toml."""
     lines = ["# device.toml", "", "Written from `edge/config.py`. An unknown key is refused.", ""]
     for table, struct in _TABLES.items():
-        lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", struct.__doc__ or "", ""]
+        lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", inspect.cleandoc(struct.__doc__ or ""), ""]
         lines += ["| key | default | what it may be |", "|---|---|---|"]
         for field in msgspec.structs.fields(struct):
             if field.name in _TABLES:
@@ -130,6 +131,8 @@ def _allowed(annotation: Any) -> str:
     for option in schema.get("anyOf", [schema]):
         words = [str(option.get("type", ""))]
         words += [f"{sign} {option[key]}" for key, sign in _BOUNDS if key in option]
+        if "items" in option:
+            words.append(f"of {option['items']['type']}s")
         if "pattern" in option:
             words.append(f"matching `{option['pattern']}`".replace("|", "\\|"))
         parts.append(" ".join(words))

@@ -126,6 +126,22 @@ def test_an_intake_that_is_repeated_after_a_crash_keeps_its_id(place, spool, mon
     assert not path.exists()
 
 
+def test_a_file_that_is_half_copied_across_file_systems_is_no_intake(place, spool, monkeypatch):
+    (place / "inbox/a.png").write_bytes(b"picture")
+    real = os.rename
+
+    def other_file_system(source, target):
+        if "inbox" in str(source):
+            raise OSError(18, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", other_file_system)
+    seen = []
+    monkeypatch.setattr("shutil.copyfileobj", lambda read, write, size: seen.append(spool.pending()))
+    spool.admit(place / "inbox/a.png")
+    assert seen == [[]]
+
+
 def test_the_same_name_and_bytes_put_there_twice_are_two_intakes(place, spool):
     ids = set()
     for _ in range(2):

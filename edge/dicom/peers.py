@@ -1,0 +1,65 @@
+"""Who may send: the entries `AETITLE@ADDRESS` or `AETITLE@ADDRESS:PORT` of `[dicom] allow`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One machine. `port` is where it listens for reports of storage commitment, None where it does not."""
+
+    ae_title: str
+    address: str
+    port: int | None = None
+
+
+def parse_peers(allow: Iterable[str]) -> tuple[Peer, ...]:
+    """Return the machines that `allow` lists.
+
+    Raises:
+        ConfigError: naming the entry that makes no sense.
+    """
+    return tuple(_parse(entry) for entry in allow)
+
+
+def find_peer(peers: Iterable[Peer], ae_title: str, address: str) -> Peer | None:
+    """Return the machine with this AE title at this address."""
+    normal = _normal(address)
+    return next((peer for peer in peers if (peer.ae_title, peer.address) == (ae_title.strip(), normal)), None)
+
+
+def shown(ae_title: str) -> str:
+    """Return an AE title of anybody as it may stand in the log: on one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in ae_title)
+
+
+def _parse(entry: str) -> Peer:
+    ae_title, _, place = entry.rpartition("@")
+    if place.startswith("["):
+        address, _, rest = place[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif place.count(":") == 1:
+        address, _, port = place.partition(":")
+    else:
+        address, port = place, ""
+    try:
+        if not 1 <= len(ae_title.strip()) <= 16 or (port and not 1 <= int(port) <= 65535):
+            raise ValueError
+        return Peer(ae_title.strip(), _normal(address), int(port) if port else None)
+    except ValueError:
+        raise ConfigError(
+            f"[dicom] allow has {entry!r}; an entry is AETITLE@ADDRESS or AETITLE@ADDRESS:PORT with a numeric address, "
+            'as "XRAY1@192.168.1.20" or "PACS@[fd00::5]:104".'
+        ) from None
+
+
+def _normal(address: str) -> str:
+    """One spelling of each address; an IPv4 address inside an IPv6 one is itself."""
+    found = ipaddress.ip_address(address)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
