@@ -62,11 +62,12 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _start(home: Path, processes: Processes, facility: str) -> tuple[Account, Path]:
-    mqtt, web = free_port(), free_port()
+    mqtt, web, page = free_port(), free_port(), free_port()
     database = f"sqlite:///{home / 'centre.db'}"
     url = f"mqtt://127.0.0.1:{mqtt}"
+    options = ("--device", DEVICE, "--facility", facility, "--broker", url, "--page-port", str(page))
     made = subprocess.run(
-        [sys.executable, "-m", "edge.cli", "init", str(home), "--device", DEVICE, "--facility", facility, "--broker", url],
+        [sys.executable, "-m", "edge.cli", "init", str(home), *options],
         check=False,
         capture_output=True,
         text=True,
@@ -83,6 +84,8 @@ def _start(home: Path, processes: Processes, facility: str) -> tuple[Account, Pa
     processes.start("device", "edge.cli", "run", "--config", str(config))
     if not wait_for_port(web, 30):
         raise _Failed(processes.ended() or "the dashboard does not answer")
+    pin = (home / "page.pin").read_text().strip()
+    print(f"The clinic's page: http://127.0.0.1:{page}/ with the PIN {pin}")
     print(f"Dashboard: http://127.0.0.1:{web}/ (until this ends; Ctrl-C ends it, and its results go with it)\n{AID}\n", flush=True)
     return Account(Reader(parse_url(database)), home / "state", DEVICE), home / "inbox"
 

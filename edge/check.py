@@ -18,6 +18,7 @@ from edge.dicom.readiness import describe
 from edge.errors import CxrError
 from edge.manifest import SHIPPED
 from edge.outbox import Outbox
+from edge.page.session import load_pin
 from edge.pseudonym import load_site_key
 from edge.spool import free_bytes
 
@@ -49,6 +50,7 @@ def check_device(device: Device) -> Iterator[Finding]:
     yield _tried("model", lambda: _model(device))
     yield _tried("outbox", lambda: _outbox(device))
     yield _tried("TLS files", lambda: _tls_files(device))
+    yield _tried("page", lambda: _page(device))
     yield _broker(device)
     yield Finding(
         "clock",
@@ -109,6 +111,25 @@ def _outbox(device: Device) -> str:
     if found != "ok":
         raise CxrError(f"The outbox {path} is damaged ({found}). Keep a copy of the file and tell the people who run the device.")
     return f"{outbox.waiting()} of {outbox.last_seq()} outcomes wait for a receipt"
+
+
+def _page(device: Device) -> str:
+    page = device.page
+    if page is None:
+        return "none: there is no [page] in the configuration"
+    load_pin(Path(page.pin))
+    for name in filter(None, (page.certificate, page.private_key)):
+        if not Path(name).is_file():
+            raise CxrError(f"[page] names {name}, which is not there.")
+    try:
+        with socket.create_server((page.address, 0)):
+            pass
+    except OSError as error:
+        raise CxrError(
+            f"[page] address {page.address} is not of this machine ({error.strerror}). Its addresses: `ip -brief address`."
+        ) from None
+    alone = "; this machine alone can open it" if page.address.startswith("127.") else ""
+    return f"{'https' if page.certificate else 'http'}://{page.address}:{page.port}{alone}"
 
 
 def _tls_files(device: Device) -> str:

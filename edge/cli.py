@@ -19,6 +19,9 @@ from edge.errors import CxrError
 if TYPE_CHECKING:
     from edge.config import Device
 
+_NO_ROOM = 64 * 2**20
+"""Free bytes below which no picture is taken in."""
+
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
 
@@ -74,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         ("infer", _infer, "Turn each file of the spool into one committed outcome."),
         ("relay", _relay, "Deliver outcomes to the centre and take its receipts."),
         ("dicom", _dicom, "Take what X-ray machines send over the network (C-STORE) into the spool."),
+        ("page", _page, "Serve the clinic's own page: send an X-ray, read the answer, see the day's list."),
     ):
         # Set by `cxr-edge run`, so that nothing survives its supervisor.
         add(name, command, text).add_argument("--parent", type=int, help=argparse.SUPPRESS)
@@ -95,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("folder", type=Path, metavar="FOLDER")
     init.add_argument("--device", required=True, metavar="NAME", help="name of this device: letters, digits, - and _")
     init.add_argument("--facility", required=True, metavar="NAME", help="name of the clinic")
+    init.add_argument("--page-port", type=_count, default=8080, metavar="PORT", help="of the clinic's own page (%(default)s)")
     init.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL", help="where results go (%(default)s)")
     return top
 
@@ -148,7 +153,7 @@ def _run(arguments: Arguments) -> None:
     stop = Stop()
     with only_one(Path(device.state), "run"):
         options = ("--config", str(arguments.config), "--parent", str(os.getpid()))
-        names = ["watch", "infer", "relay"] + (["dicom"] if device.dicom is not None else [])
+        names = ("watch", "infer", "relay", *(("dicom",) if device.dicom else ()), *(("page",) if device.page else ()))
         Supervisor({name: own_command(name, *options) for name in names}).run(stop)
 
 
@@ -184,21 +189,28 @@ def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
 
     from edge.bundle import load_bundle
     from edge.infer import Inference, Trials, infer_forever
+    from edge.local import LocalStore
     from edge.manifest import SHIPPED
     from edge.outbox import Outbox
     from edge.outcomes import OutcomeWriter
     from edge.pseudonym import load_site_key
+    from edge.requests import Requests
     from edge.spool import Spool
 
     state = Path(device.state)
     bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
     outbox = Outbox(state / "outbox.db", device.device)
     writer = OutcomeWriter(device, load_site_key(Path(device.site_key)), bundle.manifest, outbox.epoch)
-    spool = Spool(state)
-    inference = Inference(spool, decoder, bundle, outbox, writer, device.model.threshold)
+    spool, local = Spool(state), LocalStore(state)
+    inference = Inference(spool, decoder, bundle, outbox, writer, local, device.model.threshold)
     trials = Trials(state / "in-hand")
+
+    def tidy() -> None:
+        spool.trim_done(device.storage.keep_images_mb * 2**20)
+        local.trim(device.storage.keep_local)
+
     try:
-        infer_forever(inference, spool, trials, stop, device.storage.keep_images_mb * 2**20)
+        infer_forever(inference, spool, trials, stop, Requests(state), tidy)
     except apsw.Error as error:
         raise CxrError(f"The outbox cannot be written ({error}). Nothing is lost: the file stays in the spool.") from None
     finally:
@@ -268,6 +280,46 @@ def _dicom(arguments: Arguments) -> None:
         Listener(device.dicom, peers, limits, admission, reporter).run(stop)
 
 
+def _page(arguments: Arguments) -> None:
+    device = _begin("page", arguments)
+    if device.page is None:
+        raise CxrError('There is no [page] in the configuration. Add it, with pin = "page.pin".')
+    from edge.lifecycle import only_one
+    from edge.local import LocalStore
+    from edge.manifest import SHIPPED, read_manifest
+    from edge.outbox import Outbox, await_outbox
+    from edge.page.app import Parts, create_app
+    from edge.page.film import Films
+    from edge.page.health import Health
+    from edge.page.server import serve
+    from edge.page.session import Sessions, load_pin
+    from edge.page.studies import Studies
+    from edge.page.upload import Uploads
+    from edge.requests import Requests
+    from edge.spool import Spool, free_bytes
+
+    state, pin = Path(device.state), load_pin(Path(device.page.pin))
+    with only_one(state, "page"):
+        await_outbox(state / "outbox.db")
+        outbox = Outbox(state / "outbox.db", device.device, read_only=True)
+        try:
+            manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
+        except CxrError:
+            manifest = None  # `infer` says so; what was answered can still be read
+        parts = Parts(
+            facility=device.facility,
+            studies=Studies(state, outbox, LocalStore(state)),
+            uploads=Uploads(state, Spool(state), device.decode.max_file_mb * 2**20),
+            films=Films(device.decode),
+            health=Health(state, outbox, manifest),
+            sessions=Sessions(pin),
+            requests=Requests(state),
+            has_room=lambda: free_bytes(state) > _NO_ROOM,
+            secure=bool(device.page.certificate),
+        )
+        serve(create_app(parts), device.page)
+
+
 def _classify(arguments: Arguments) -> None:
     from edge.config import Decode
     from edge.decoder import Decoder
@@ -318,7 +370,7 @@ def _check(arguments: Arguments) -> None:
 def _init(arguments: Arguments) -> None:
     from edge.setup_device import set_up
 
-    _say(set_up(arguments.folder, arguments.device, arguments.facility, arguments.broker))
+    _say(set_up(arguments.folder, arguments.device, arguments.facility, arguments.broker, arguments.page_port))
 
 
 if __name__ == "__main__":

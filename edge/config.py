@@ -41,10 +41,11 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is kept once it is no longer needed for delivery."""
+    """How much is kept once it is no longer needed for delivery; `keep_local`: studies of which the page has name and heat."""
 
     keep_images_mb: Annotated[int, Meta(ge=0)] = 4096
     keep_receipted: Annotated[int, Meta(ge=0)] = 20_000
+    keep_local: Annotated[int, Meta(ge=0)] = 5_000
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +82,16 @@ class Dicom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object_s: Seconds = 600.0
 
 
+class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The clinic's own page, behind a PIN. With certificate and private key it is served by TLS. `address` is that of the LAN."""
+
+    pin: str
+    address: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8080
+    certificate: str = ""
+    private_key: str = ""
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of device.toml. Relative paths are relative to the file."""
 
@@ -94,6 +105,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: Storage = Storage()
     relay: Relay = Relay()
     dicom: Dicom | None = None
+    page: Page | None = None
 
 
 def load_config(path: Path) -> Device:
@@ -120,6 +132,7 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
         return str(base / Path(name).expanduser()) if name else ""
 
     replace = msgspec.structs.replace
+    page = device.page
     return replace(
         device,
         state=absolute(device.state),
@@ -139,4 +152,6 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
             certificate=absolute(device.dicom.certificate),
             private_key=absolute(device.dicom.private_key),
         ),
+        page=page
+        and replace(page, pin=absolute(page.pin), certificate=absolute(page.certificate), private_key=absolute(page.private_key)),
     )

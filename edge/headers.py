@@ -19,6 +19,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None
     patient_id: str | None = None
+    patient_name: str | None = None
     exam_date: str | None = None
     age_years: int | None = None
     sex: Sex | None = None
@@ -41,6 +42,7 @@ def read_headers(data: Dataset) -> Headers:
         sop_instance_uid=_text(data, "SOPInstanceUID"),
         study_instance_uid=_text(data, "StudyInstanceUID"),
         patient_id=_text(data, "PatientID"),
+        patient_name=_text(data, "PatientName"),
         exam_date=exam,
         age_years=_age(_text(data, "PatientAge"), _date(_text(data, "PatientBirthDate")), exam),
         sex=_SEXES.get((_text(data, "PatientSex") or "").upper()),

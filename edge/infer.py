@@ -18,12 +18,15 @@ import numpy as np
 from inotify_simple import INotify, flags
 
 from edge.bundle import Bundle
+from edge.classify import Scores
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.lifecycle import Stop
+from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
 from edge.outbox import Entry, Outbox
 from edge.outcomes import OutcomeWriter, Picture
+from edge.requests import Requests, VoidRequest
 from edge.spool import Intake, Spool
 
 log = logging.getLogger(__name__)
@@ -48,13 +51,21 @@ class Inference:
     """Takes intakes one after the other from the spool to the outbox."""
 
     def __init__(
-        self, spool: Spool, decoder: Decodes, bundle: Bundle, outbox: Outbox, writer: OutcomeWriter, threshold: float | None
+        self,
+        spool: Spool,
+        decoder: Decodes,
+        bundle: Bundle,
+        outbox: Outbox,
+        writer: OutcomeWriter,
+        local: LocalStore,
+        threshold: float | None,
     ) -> None:
         self._spool = spool
         self._decoder = decoder
         self._bundle = bundle
         self._outbox = outbox
         self._writer = writer
+        self._local = local
         self._threshold = threshold
 
     def process(self, intake: Intake) -> int:
@@ -69,7 +80,8 @@ class Inference:
         picture, quality = self._picture(intake, answer, digest)
         if isinstance(answer, NotReady):
             return self._commit_without_answer(intake, picture, answer)
-        decision, timings = self._classify(answer)
+        decision, heat, timings = self._classify(answer)
+        self._keep_local(intake, picture, heat)
         timings["total"] = (time.perf_counter() - started) * 1e3
         return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
 
@@ -82,6 +94,24 @@ class Inference:
             digest, answer = _UNREAD, NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials: {error.strerror}")
         return self._commit_without_answer(intake, Picture(f"file:{digest}:{intake.id}"), answer)
 
+    def void(self, request: VoidRequest) -> int | None:
+        """Take back an outcome, once however often it is asked; return the seq, None if there is no such outcome here."""
+        if request.epoch != self._outbox.epoch or self._outbox.row(request.voids) is None:
+            return None
+        picture = Picture(f"void:{request.epoch}:{request.voids}")
+        payload = self._writer.void(picture, request.voids, request.reason)
+        seq, _ = self._outbox.record(Entry(source_key=self._writer.source_key(picture), kind="void", payload=payload))
+        return seq
+
+    def _keep_local(self, intake: Intake, picture: Picture, heat: Heat | None) -> None:
+        """Keep what the clinic's page shows. The outcome counts more: a disk that does not take this does not hold it up."""
+        headers = picture.headers
+        facts = LocalFacts(patient_name=headers.patient_name, patient_id=headers.patient_id, heat=heat)
+        try:
+            self._local.write(intake.id, facts)
+        except OSError as error:
+            log.warning("what the page shows beside an answer cannot be kept (%s)", error.strerror)
+
     def _digest(self, intake: Intake) -> str:
         """Force the file to the disk; return its SHA-256."""
         try:
@@ -90,6 +120,7 @@ class Inference:
             return _UNREAD  # it is moved aside with a reason; what this process may not read it cannot force either
 
     def _commit_without_answer(self, intake: Intake, picture: Picture, answer: NotReady) -> int:
+        self._keep_local(intake, picture, None)
         log.warning("no answer: %s %s", answer.reason, answer.detail)
         if answer.refused:
             return self._commit(intake, picture, "refusal", self._writer.refusal(picture, answer.reason))
@@ -110,12 +141,14 @@ class Inference:
         log.info("seq %d: %s%s", seq, kind, "" if new else ", recorded before")
         return seq
 
-    def _classify(self, answer: Ready) -> tuple[Decision, dict[str, float]]:
+    def _classify(self, answer: Ready) -> tuple[Decision, Heat | None, dict[str, float]]:
         side = self._bundle.manifest.input_side
         began = time.perf_counter()
-        decision = self._bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), self._threshold)
+        scores = self._bundle.classifier.run(np.frombuffer(answer.pixels, np.uint8).reshape(side, side))
+        decision = self._bundle.answer(scores, self._threshold)
         spent = (time.perf_counter() - began) * 1e3
-        return decision, {"decode": answer.decode_ms, "preprocess": answer.preprocess_ms, "classify": spent}
+        heat = _heat(scores, self._bundle.manifest.classes.index(decision.label))
+        return decision, heat, {"decode": answer.decode_ms, "preprocess": answer.preprocess_ms, "classify": spent}
 
     def _picture(self, intake: Intake, answer: Answer, digest: str) -> tuple[Picture, list[str]]:
         """Return what identifies the intake, and quality codes that follow from it."""
@@ -129,6 +162,18 @@ class Inference:
             return picture, []
         # Two different pictures that claim one SOP Instance UID are no retry: the second gets an outcome of its own.
         return Picture(f"sop:{uid}:{digest}", answer.headers, pixels), ["uid_reused"]
+
+
+def _heat(scores: Scores, number: int) -> Heat | None:
+    """Return what speaks for a class, as a share of where most does; None where nothing does."""
+    if not scores.heat.size:
+        return None
+    positive = np.maximum(scores.heat[:, :, number], 0)
+    most = float(positive.max())
+    if most <= 0:
+        return None
+    rows, columns = positive.shape
+    return Heat(rows, columns, np.rint(positive / most * 255).astype(np.uint8).tobytes())
 
 
 class SpoolWatch:
@@ -168,8 +213,13 @@ class Trials:
         return self._count
 
 
-def infer_forever(inference: Inference, spool: Spool, trials: Trials, stop: Stop, keep_images: int) -> None:
-    """Process what is in the spool, then what comes, until told to stop. Names of files never go to the log."""
+def infer_forever(
+    inference: Inference, spool: Spool, trials: Trials, stop: Stop, requests: Requests, tidy: Callable[[], object]
+) -> None:
+    """Process what is in the spool, then what comes, until told to stop; between them, what was asked through the page.
+
+    `tidy` is called every few seconds and removes what is kept no longer. Names of files never go to the log.
+    """
     watch = SpoolWatch(spool)
     next_scan = 0.0
     while not stop.is_set():
@@ -187,5 +237,14 @@ def infer_forever(inference: Inference, spool: Spool, trials: Trials, stop: Stop
                 if intake.path.exists():
                     raise
                 # Else it was an event for what the scan has already settled.
+        do_requests(inference, requests)
         if due:
-            spool.trim_done(keep_images)
+            tidy()
+
+
+def do_requests(inference: Inference, requests: Requests) -> None:
+    """Do what was asked through the page."""
+    for path, request in requests.pending():
+        seq = None if request is None else inference.void(request)
+        log.info("seq %d: void", seq) if seq is not None else log.warning("a request of the page makes no sense here")
+        path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ the system's own may be one of the versions (3.7.0 to 3.51.2) whose log reset ca
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ CREATE TABLE repeat (                      -- a later file with the same source 
 CREATE INDEX outcome_waiting ON outcome (seq) WHERE receipted = 0;
 PRAGMA user_version = 1;
 """
+_LISTED = ("seq", "kind", "receipted", "quarantined", "original_name", "place", "payload")
+_LISTING = "SELECT seq, kind, receipted, quarantined, original_name, place, payload FROM outcome "
 
 
 @dataclass(frozen=True)
@@ -202,13 +205,29 @@ class Outbox:
 
     def listing(self, limit: int, *, waiting_only: bool = False) -> list[dict[str, Any]]:
         """Return the newest outcomes as plain values, for people and scripts on the device."""
-        names = ("seq", "kind", "receipted", "quarantined", "original_name", "place", "payload")
         rows = self._db.execute(
-            "SELECT seq, kind, receipted, quarantined, original_name, place, payload FROM outcome "
-            "WHERE receipted <= ? ORDER BY seq DESC LIMIT ?",
+            _LISTING + "WHERE receipted <= ? ORDER BY seq DESC LIMIT ?",
             (0 if waiting_only else 1, limit),
         )
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return [dict(zip(_LISTED, row, strict=True)) for row in rows]
+
+    def row(self, seq: int) -> dict[str, Any] | None:
+        """Return one outcome as `listing` does."""
+        rows = self._db.execute(_LISTING + "WHERE seq = ?", (seq,))
+        return next((dict(zip(_LISTED, row, strict=True)) for row in rows), None)
+
+    def seq_of_place(self, intake_id: str) -> int | None:
+        """Return in which outcome the intake ended whose file is kept under this name, without its suffix."""
+        row = self._db.execute(
+            "SELECT seq FROM outcome WHERE place LIKE :place UNION ALL SELECT seq FROM repeat WHERE place LIKE :place LIMIT 1",
+            {"place": f"{intake_id}%"},
+        ).fetchone()
+        return None if row is None else int(str(row[0]))
+
+    def voided(self) -> dict[int, int]:
+        """Return which outcomes were taken back, and by which."""
+        rows = self._db.execute("SELECT seq, json_extract(CAST(payload AS TEXT), '$.voids') FROM outcome WHERE kind = 'void'")
+        return {int(str(voids)): int(str(seq)) for seq, voids in rows}
 
     def seq_of_files(self) -> dict[str, int]:
         """Return the seq in which each file ended that is still remembered, by the sender's name for it."""
@@ -240,6 +259,23 @@ class _Transaction:
             self._db.execute("COMMIT")
         elif self._db.in_transaction:
             self._db.execute("ROLLBACK")
+
+
+def await_outbox(path: Path) -> None:
+    """Return once `infer` has made the outbox: a reader cannot."""
+    while not path.exists() or not _made(path):
+        time.sleep(0.2)
+
+
+def _made(path: Path) -> bool:
+    try:
+        db = _open(path, read_only=True)
+        try:
+            return int(str(next(db.execute("PRAGMA user_version"))[0])) > 0
+        finally:
+            db.close()
+    except apsw.Error:
+        return False
 
 
 def _open(path: Path, *, read_only: bool) -> apsw.Connection:

@@ -11,7 +11,7 @@ from edge.clock import read_clock
 from edge.config import Device
 from edge.contract.bundle import Manifest
 from edge.contract.codec import encode
-from edge.contract.messages import Failure, Refusal, Result
+from edge.contract.messages import Failure, Refusal, Result, Void
 from edge.decide import Decision
 from edge.headers import NO_HEADERS, Headers, age_band
 from edge.pseudonym import SiteKey
@@ -71,6 +71,10 @@ class OutcomeWriter:
     def failure(self, picture: Picture, reason: str) -> Callable[[int], bytes]:
         """A file that could not be read or processed."""
         return lambda seq: encode(Failure(**self._common(picture, seq), reasons=[reason]))
+
+    def void(self, picture: Picture, voids: int, reason: str) -> Callable[[int], bytes]:
+        """An earlier outcome of this epoch is taken back."""
+        return lambda seq: encode(Void(**self._common(picture, seq), voids=voids, reasons=[reason]))
 
     def _common(self, picture: Picture, seq: int) -> dict[str, Any]:
         now = read_clock()

@@ -8,6 +8,7 @@ import msgspec
 
 from edge.config import Device
 from edge.errors import ConfigError
+from edge.page.session import make_pin
 from edge.pseudonym import make_site_key
 
 _TEMPLATE = """\
@@ -19,6 +20,11 @@ site_key = "site.key"      # secret: makes the pseudonyms; keep a copy on paper
 
 [watch]
 folder = "inbox"           # X-rays are put here
+
+[page]
+pin = "page.pin"           # the PIN of the clinic's own page; change it here
+address = "127.0.0.1"      # of this machine in the clinic's network, so that others there can open the page
+port = {port}
 
 [relay]
 url = {broker}
@@ -32,7 +38,7 @@ _WRONG = {
 """Where a value is wrong -> what it should be."""
 
 
-def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
+def set_up(folder: Path, device: str, facility: str, broker: str, page_port: int = 8080) -> str:
     """Write device.toml, site.key, inbox/ and state/ into `folder`; return what a person should read.
 
     Raises:
@@ -59,8 +65,13 @@ def set_up(folder: Path, device: str, facility: str, broker: str) -> str:
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / "site.key").exists():
         make_site_key(folder / "site.key")
+    if not (folder / "page.pin").exists():
+        make_pin(folder / "page.pin")
     quoted = {
         key: msgspec.json.encode(value).decode() for key, value in (("device", device), ("facility", facility), ("broker", broker))
     }
-    target.write_text(_TEMPLATE.format(**quoted), "utf-8")
-    return f"Wrote {target}. Put X-rays into {folder / 'inbox'}; start with: cxr-edge run --config {target}"
+    target.write_text(_TEMPLATE.format(**quoted, port=page_port), "utf-8")
+    return (
+        f"Wrote {target}. Put X-rays into {folder / 'inbox'}; start with: cxr-edge run --config {target}\n"
+        f"Its page: http://127.0.0.1:{page_port}, PIN in {folder / 'page.pin'}"
+    )

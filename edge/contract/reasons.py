@@ -23,6 +23,7 @@ REASONS: dict[str, str] = {
     "unfamiliar": "This kind of image is new to the network, which has learned from others.",
     "undecided": "More than one answer is possible.",
     "uid_reused": "Another picture has come with the same DICOM number. Check which patient each belongs to.",
+    "wrong_patient": "The picture was of another patient.",
     "internal_error": "The device could not process this picture. It is kept aside; tell the people who run the device.",
 }
 

@@ -112,16 +112,16 @@ def test_bad_input_gets_a_reason_is_kept_and_everything_else_goes_on(line, tmp_p
 
 
 def test_a_planned_end_is_clean_and_leaves_nothing_running(line):
-    wait_for(lambda: len(line.pids()) == 5, "all processes")
+    wait_for(lambda: len(line.pids()) == 6, "all processes")
     pids = line.pids()
     assert line.stop() == 0
     assert not [name for name, pid in pids.items() if os.path.exists(f"/proc/{pid}")]
     line.start()
-    wait_for(lambda: len(line.pids()) == 5, "it starts again")
+    wait_for(lambda: len(line.pids()) == 6, "it starts again")
 
 
 def test_nothing_outlives_a_killed_supervisor(line):
-    wait_for(lambda: len(line.pids()) == 5, "all processes")
+    wait_for(lambda: len(line.pids()) == 6, "all processes")
     pids = line.pids()
     os.kill(pids["run"], signal.SIGKILL)
     line.process.wait()
@@ -130,7 +130,7 @@ def test_nothing_outlives_a_killed_supervisor(line):
 
 
 def test_a_second_device_on_the_same_folder_is_refused(line):
-    wait_for(lambda: len(line.pids()) == 5, "all processes")
+    wait_for(lambda: len(line.pids()) == 6, "all processes")
     second = edge("run", "--config", line.config)
     assert second.returncode == 2
     assert "Another `cxr-edge run` already works on" in second.stderr

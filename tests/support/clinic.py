@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 from edge.errors import OutboxError
 from edge.outbox import Outbox
 from edge.setup_device import set_up
+from tests.support.processes import free_port
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Device:
 
 def make_device(home: Path, broker: str, name: str = "clinic-1", extra: Sequence[str] = ()) -> Device:
     """Write a device's files; `extra` lines end up in [relay]."""
-    set_up(home, name, "Test clinic", broker)
+    set_up(home, name, "Test clinic", broker, free_port())
     device = Device(home, name)
     device.config.write_text(device.config.read_text("utf-8") + "\n".join(extra) + "\n", "utf-8")
     return device

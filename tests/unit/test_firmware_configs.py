@@ -39,7 +39,7 @@ def test_a_unit_starts_a_command_that_exists_with_options_that_it_takes(path):
 
 
 def test_there_is_a_unit_for_each_process_of_the_supervisor():
-    assert {path.stem for path in UNITS} == {"cxr-watch", "cxr-infer", "cxr-relay", "cxr-dicom"}
+    assert {path.stem for path in UNITS} == {"cxr-watch", "cxr-infer", "cxr-relay", "cxr-dicom", "cxr-page"}
 
 
 def test_the_units_and_the_profiles_speak_of_the_same_places():

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from edge.bundle import load_bundle
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome
-from edge.contract.messages import Failure, Refusal, Result
+from edge.contract.messages import Failure, Refusal, Result, Void
 from edge.decoder_protocol import NotReady, Ready
 from edge.headers import NO_HEADERS, Headers
-from edge.infer import MAX_TRIALS, Inference, Trials
+from edge.infer import MAX_TRIALS, Inference, Trials, do_requests
+from edge.local import LocalStore
 from edge.outbox import Outbox
 from edge.outcomes import OutcomeWriter
 from edge.preprocess import INPUT_SIDE
 from edge.pseudonym import SiteKey
+from edge.requests import Requests
 from edge.spool import Spool
 
 BUNDLE = load_bundle()
@@ -54,7 +56,8 @@ class Bench:
     def open(self):
         self.outbox = Outbox(self.home / "outbox.db", "clinic-1")
         writer = OutcomeWriter(DEVICE, self.key, BUNDLE.manifest, self.outbox.epoch)
-        self.inference = Inference(self.spool, self.decoder, BUNDLE, self.outbox, writer, None)
+        self.local = LocalStore(self.home / "state")
+        self.inference = Inference(self.spool, self.decoder, BUNDLE, self.outbox, writer, self.local, None)
 
     def close(self):
         self.outbox.close()
@@ -250,3 +253,41 @@ def test_the_file_is_forced_to_the_disk_before_the_outcome_is_committed(bench, m
     monkeypatch.setattr(bench.outbox, "record", lambda entry: (order.append("record"), record(entry))[1])
     bench.inference.process(bench.drop("a.png", b"1", ready()))
     assert order == ["fsync", "fsync", "record"], "the file, its folder, then the outcome"
+
+
+def test_an_outcome_is_taken_back_once_however_often_it_is_asked(bench):
+    intake = bench.drop("a.png", b"a", ready())
+    seq = bench.inference.process(intake)
+    requests = Requests(bench.home / "state")
+    for _ in range(3):
+        requests.void(bench.outbox.epoch, seq, "wrong_patient")
+    requests.void("0" * 32, seq, "wrong_patient")
+    requests.void(bench.outbox.epoch, 99, "wrong_patient")
+    (bench.home / "state" / "requests" / "odd.json").write_text("{}")
+    do_requests(bench.inference, requests)
+    result, void = bench.outcomes()
+    assert isinstance(result, Result)
+    assert isinstance(void, Void)
+    assert (void.voids, void.reasons) == (seq, ["wrong_patient"])
+    assert bench.outbox.voided() == {seq: void.seq}
+    assert requests.pending() == []
+
+
+def test_a_name_stays_beside_the_outbox(bench):
+    headers = Headers(patient_name="Canary^Name", patient_id="canary-id")
+    intake = bench.drop("a.dcm", b"a", ready(headers=headers))
+    bench.inference.process(intake)
+    facts = bench.local.read(intake.id)
+    assert (facts.patient_name, facts.patient_id) == ("Canary^Name", "canary-id")
+    assert facts.heat is None or (max(facts.heat.values) == 255 and len(facts.heat.values) == facts.heat.rows * facts.heat.columns)
+    stored = b"".join(path.read_bytes() for path in bench.home.glob("outbox.db*"))
+    assert b"Canary" not in stored
+    assert b"canary-id" not in stored
+
+
+def test_a_disk_that_does_not_take_the_name_does_not_hold_up_the_outcome(bench, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bench.local, "write", full)
+    assert bench.inference.process(bench.drop("a.png", b"a", ready())) == 1

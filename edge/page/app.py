@@ -1,0 +1,230 @@
+"""The routes of the local page. Everything behind the PIN; what changes something is a POST of the page itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from edge.page.film import Films
+from edge.page.health import Health
+from edge.page.session import COOKIE, LASTS_S, Sessions
+from edge.page.studies import Studies, Study
+from edge.page.upload import Empty, TooLarge, Uploads
+from edge.page.words import LANGUAGES, Words, choose, words
+from edge.requests import Requests
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers name no origin of a form either
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_LANGUAGE = "cxr_language"
+_FORM_BYTES = 4096
+_OPEN = frozenset({"/login", "/language", "/healthz"})
+_WRONG_PATIENT = "wrong_patient"
+_YEAR_S = 365 * 86400
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the page is made of. has_room: whether the device may take another picture. secure: whether it is served by TLS."""
+
+    facility: str
+    studies: Studies
+    uploads: Uploads
+    films: Films
+    health: Health
+    sessions: Sessions
+    requests: Requests
+    has_room: Callable[[], bool]
+    secure: bool = False
+
+
+def create_app(parts: Parts) -> Starlette:
+    """Return the ASGI application. All of it runs in one thread, since the outbox is for one."""
+    page = _Page(parts)
+    routes = [
+        Route("/", page.today),
+        Route("/login", page.login, methods=["GET", "POST"]),
+        Route("/logout", page.logout, methods=["POST"]),
+        Route("/language", page.language, methods=["POST"]),
+        Route("/uploads", page.upload, methods=["POST"]),
+        Route("/uploads/{intake}", page.progress),
+        Route("/studies/{seq:int}", page.study),
+        Route("/studies/{seq:int}/film.png", page.film),
+        Route("/studies/{seq:int}/slip", page.slip),
+        Route("/studies/{seq:int}/wrong-patient", page.wrong_patient, methods=["POST"]),
+        Route("/device", page.device),
+        Route("/healthz", page.healthz),
+        Mount("/static", StaticFiles(packages=[("edge.page", "static")])),
+    ]
+    handlers: Mapping[Any, Any] = {HTTPException: page.not_found, Exception: page.broken}
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(BaseHTTPMiddleware, dispatch=page.guard)])
+
+
+class _Page:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._templates = Environment(
+            loader=PackageLoader("edge.page", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    async def guard(self, request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Let in who has a session; take a POST from the page itself alone."""
+        path = request.url.path
+        if request.method == "POST" and not _own(request):
+            response: Response = self._render(request, "error.html", status=403, message="error.broken")
+        elif path in _OPEN or path.startswith("/static/") or self._parts.sessions.holds(request.cookies.get(COOKIE)):
+            response = await proceed(request)
+        elif request.method == "GET" and not path.startswith("/uploads"):
+            response = RedirectResponse("/login", 303)
+        else:
+            response = JSONResponse({"reason": "login"}, 401)
+        response.headers.update(HEADERS)
+        return response
+
+    async def login(self, request: Request) -> Response:
+        peer = request.client.host if request.client else ""
+        if request.method == "GET":
+            return self._render(request, "login.html", wrong="")
+        given = (await _form(request)).get("pin", "")
+        token = self._parts.sessions.begin(given, peer)
+        if token is None:
+            wait, say = self._parts.sessions.wait_s(peer), _words(request)
+            wrong = say("login.wait", seconds=round(wait) or 1) if wait > 0 else say("login.wrong")
+            return self._render(request, "login.html", status=403, wrong=wrong)
+        response = RedirectResponse("/", 303)
+        secure = self._parts.secure
+        response.set_cookie(COOKIE, token, max_age=int(LASTS_S), httponly=True, samesite="strict", secure=secure)
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        self._parts.sessions.end(request.cookies.get(COOKIE))
+        response = RedirectResponse("/login", 303)
+        response.delete_cookie(COOKIE)
+        return response
+
+    async def language(self, request: Request) -> Response:
+        form = await _form(request)
+        back = form.get("back", "/")
+        # Only a path of this page: "//host" and "/\host" would lead elsewhere.
+        back = back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/"
+        response = RedirectResponse(back, 303)
+        if form.get("language") in LANGUAGES:
+            response.set_cookie(_LANGUAGE, form["language"], max_age=_YEAR_S, samesite="strict", secure=self._parts.secure)
+        return response
+
+    async def today(self, request: Request) -> Response:
+        studies, today = self._parts.studies.list(_words(request))
+        return self._render(request, "today.html", studies=studies, today=today, waiting=self._parts.studies.waiting())
+
+    async def upload(self, request: Request) -> Response:
+        say = _words(request)
+        if not self._parts.has_room():
+            return _refused(say("send.no_room"), 507)
+        try:
+            intake = await self._parts.uploads.receive(request.query_params.get("name", ""), request.stream())
+        except TooLarge:
+            return _refused(say("send.too_large"), 413)
+        except Empty:
+            return _refused(say("send.empty"), 422)
+        except ClientDisconnect:
+            return _refused("", 400)
+        except OSError:
+            return _refused(say("send.no_room"), 507)
+        return JSONResponse({"intake": intake.id}, 201)
+
+    async def progress(self, request: Request) -> Response:
+        return JSONResponse({"seq": self._parts.studies.seq_of(request.path_params["intake"])})
+
+    async def study(self, request: Request) -> Response:
+        return self._render(request, "study.html", study=self._study(request), asked=request.query_params.get("asked") == "1")
+
+    async def slip(self, request: Request) -> Response:
+        return self._render(request, "slip.html", study=self._study(request), facility=self._parts.facility)
+
+    async def film(self, request: Request) -> Response:
+        study = self._study(request)
+        heat = study.heat if request.query_params.get("heat") == "1" else None
+        drawn = None if study.picture is None else await self._parts.films.draw(study.picture, heat)
+        if drawn is None:
+            raise HTTPException(404)
+        return Response(drawn, media_type="image/png")
+
+    async def wrong_patient(self, request: Request) -> Response:
+        study = self._study(request)
+        if study.may_void:
+            self._parts.requests.void(self._parts.studies.epoch, study.seq, _WRONG_PATIENT)
+        return RedirectResponse(f"/studies/{study.seq}?asked=1", 303)
+
+    async def device(self, request: Request) -> Response:
+        return self._render(request, "device.html", health=self._parts.health.read(_words(request)))
+
+    async def healthz(self, _request: Request) -> Response:
+        self._parts.studies.waiting()
+        return JSONResponse({"status": "ok"})
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        return self._render(request, "error.html", status=status, message="error.none")
+
+    async def broken(self, request: Request, _error: Exception) -> Response:
+        response = self._render(request, "error.html", status=500, message="error.broken")
+        response.headers.update(HEADERS)
+        return response
+
+    def _study(self, request: Request) -> Study:
+        seq = request.path_params["seq"]
+        study = self._parts.studies.one(seq, _words(request)) if 0 < seq < 2**62 else None
+        if study is None:
+            raise HTTPException(404)
+        return study
+
+    def _render(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        inside = self._parts.sessions.holds(request.cookies.get(COOKIE))
+        common = {"say": _words(request), "languages": LANGUAGES, "path": request.url.path, "inside": inside}
+        html = self._templates.get_template(template).render(**common, clinic=self._parts.facility, **values)
+        return HTMLResponse(html, status)
+
+
+def _words(request: Request) -> Words:
+    return words(choose(request.cookies.get(_LANGUAGE), request.headers.get("accept-language", "")))
+
+
+def _own(request: Request) -> bool:
+    """Whether a POST comes from this page: browsers name the origin of every POST."""
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _FORM_BYTES:
+            return {}
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+def _refused(reason: str, status: int) -> Response:
+    return JSONResponse({"reason": reason}, status)

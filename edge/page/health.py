@@ -1,0 +1,54 @@
+"""How the device is, in plain words for people who run a clinic and not a computer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.clock import synchronised
+from edge.contract.bundle import Manifest
+from edge.outbox import Outbox
+from edge.page.words import Words
+from edge.spool import free_bytes
+
+_LOW_DISK = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Condition:
+    """troubles: what a person should do something about. facts: all else."""
+
+    troubles: list[str]
+    facts: list[str]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Of one device."""
+
+    state: Path
+    outbox: Outbox
+    manifest: Manifest | None
+
+    def read(self, words: Words) -> Condition:
+        """Return how it is now."""
+        troubles: list[str] = []
+        facts: list[str] = []
+        free = free_bytes(self.state)
+        (troubles if free < _LOW_DISK else facts).append(
+            words("health.disk_low" if free < _LOW_DISK else "health.disk", free=f"{free / 1e9:.1f}")
+        )
+        waiting = self.outbox.waiting()
+        facts.append(words("health.waiting", count=waiting) if waiting else words("health.waiting_none"))
+        if (spooled := _count(self.state / "spool")) > 0:
+            facts.append(words("health.spool", count=spooled))
+        if (aside := _count(self.state / "aside")) > 0:
+            facts.append(words("health.aside", count=aside))
+        facts.append(words("health.clock" if synchronised() else "health.clock_not"))
+        if self.manifest is not None:
+            facts.append(words("health.model", name=f"{self.manifest.name} {self.manifest.version}"))
+        return Condition(troubles, facts)
+
+
+def _count(folder: Path) -> int:
+    return sum(not path.name.startswith(".") for path in folder.iterdir()) if folder.is_dir() else 0

@@ -1,0 +1,94 @@
+"""Who may see the page: one PIN of the site, a cookie for half a day, and less and less patience with wrong PINs."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.errors import ConfigError
+
+COOKIE = "cxr_session"
+LASTS_S = 12 * 3600.0
+_MOST_SESSIONS = 200
+_FREE_TRIALS = 5
+_LONGEST_WAIT_S = 300.0
+_MOST_PEERS = 1000
+
+
+def load_pin(path: Path) -> str:
+    """Read the PIN: 6 to 32 digits.
+
+    Raises:
+        ConfigError: if it is missing or no PIN.
+    """
+    try:
+        pin = path.read_text("ascii").strip()
+    except OSError as error:
+        raise ConfigError(f"The page's PIN {path} cannot be read ({error.strerror}). `cxr-edge init` makes one.") from None
+    except UnicodeDecodeError:
+        pin = ""
+    if not (pin.isascii() and pin.isdigit() and 6 <= len(pin) <= 32):
+        raise ConfigError(f"{path} holds no PIN: it should be 6 to 32 digits on one line.")
+    return pin
+
+
+def make_pin(path: Path) -> str:
+    """Write a random PIN of six digits that only its owner may read; an existing file is never overwritten.
+
+    Raises:
+        FileExistsError: if the file is there.
+    """
+    pin = f"{secrets.randbelow(10**6):06d}"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(pin + "\n")
+    return pin
+
+
+class Sessions:
+    """Sessions of one process; a restart ends them all."""
+
+    def __init__(self, pin: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pin = pin.encode()
+        self._clock = clock
+        self._ends: dict[str, float] = {}
+        self._wrong: dict[str, tuple[int, float]] = {}
+
+    def wait_s(self, peer: str) -> float:
+        """Return how long an address has to wait before its next trial, seconds."""
+        return max(0.0, self._wrong.get(peer, (0, 0.0))[1] - self._clock())
+
+    def begin(self, pin: str, peer: str) -> str | None:
+        """Return the cookie of a new session, or None: the PIN is wrong, or the address has to wait."""
+        if self.wait_s(peer) > 0:
+            return None
+        if not hmac.compare_digest(pin.strip().encode(), self._pin):
+            self._note_wrong(peer)
+            return None
+        self._wrong.pop(peer, None)
+        while len(self._ends) >= _MOST_SESSIONS:
+            del self._ends[min(self._ends, key=self._ends.__getitem__)]
+        token = secrets.token_urlsafe(32)
+        self._ends[token] = self._clock() + LASTS_S
+        return token
+
+    def holds(self, token: str | None) -> bool:
+        """Return whether a cookie belongs to a session that has not ended."""
+        if token is None or self._ends.get(token, 0.0) <= self._clock():
+            self._ends.pop(token or "", None)
+            return False
+        return True
+
+    def end(self, token: str | None) -> None:
+        """End a session."""
+        self._ends.pop(token or "", None)
+
+    def _note_wrong(self, peer: str) -> None:
+        count = self._wrong.get(peer, (0, 0.0))[0] + 1
+        pause = min(2.0 ** max(count - _FREE_TRIALS, 0), _LONGEST_WAIT_S) if count >= _FREE_TRIALS else 0.0
+        if len(self._wrong) >= _MOST_PEERS:
+            self._wrong.pop(next(iter(self._wrong)))
+        self._wrong[peer] = (count, self._clock() + pause)

@@ -1,0 +1,177 @@
+"""From the outbox and the local files to what the page shows of a study. Reads only; the words come from `edge.page.words`."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.clock import synchronised
+from edge.contract.codec import decode_outcome
+from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
+from edge.local import Heat, LocalFacts, LocalStore
+from edge.outbox import Outbox
+from edge.page.words import Words
+
+Tone = Literal["answer", "finding", "unsure", "problem", "void"]
+Sent = Literal["yes", "no", "apart"]
+
+_LISTED = 200
+_STANDS_OUT = 0.4
+"""Share of the heat from which one quarter is named; four alike have 0.25 each."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One class. percent: 0 to 100. chosen: the likeliest."""
+
+    name: str
+    percent: int
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Study:
+    """One outcome as the clinic reads it. picture: the file, if it is still there."""
+
+    seq: int
+    intake_id: str
+    tone: Tone
+    headline: str
+    notes: list[str]
+    bars: list[Bar]
+    place: str
+    time: str
+    day: str
+    patient: str
+    patient_id: str
+    sent: Sent
+    file: str
+    model: str
+    typicality: int | None
+    picture: Path | None
+    heat: Heat | None
+    voided: bool
+    may_void: bool
+
+
+class Studies:
+    """Of one device."""
+
+    def __init__(self, state: Path, outbox: Outbox, local: LocalStore) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._local = local
+
+    @property
+    def epoch(self) -> str:
+        """Of the outbox."""
+        return self._outbox.epoch
+
+    def list(self, words: Words) -> tuple[list[Study], bool]:
+        """Return (studies, whether they are those of today); the latest ones where the clock cannot tell the day."""
+        voided = self._outbox.voided()
+        rows = [self._study(row, words, voided) for row in self._outbox.listing(_LISTED) if row["kind"] != "void"]
+        if not synchronised():
+            return rows, False
+        today = datetime.datetime.now().astimezone().date().isoformat()
+        return [study for study in rows if study.day == today], True
+
+    def one(self, seq: int, words: Words) -> Study | None:
+        """Return one study."""
+        row = self._outbox.row(seq)
+        return None if row is None else self._study(row, words, self._outbox.voided())
+
+    def seq_of(self, intake_id: str) -> int | None:
+        """Return in which outcome an intake ended; None while it waits."""
+        return self._outbox.seq_of_place(intake_id)
+
+    def waiting(self) -> int:
+        """Return how many outcomes have no receipt."""
+        return self._outbox.waiting()
+
+    def _study(self, row: dict[str, Any], words: Words, voided: dict[int, int]) -> Study:
+        outcome = decode_outcome(row["payload"])
+        path = Path(str(row["place"]))
+        facts = self._local.read(path.stem) if path.stem else LocalFacts()
+        tone, headline, notes = _said(outcome, words)
+        seq = int(row["seq"])
+        if seq in voided:
+            tone, notes = "void", [words("study.voided"), *notes]
+        time, day = _when(outcome)
+        return Study(
+            seq=seq,
+            intake_id=path.stem,
+            tone=tone,
+            headline=headline,
+            notes=notes,
+            bars=_bars(outcome, words),
+            place=_place(outcome, words),
+            time=time,
+            day=day,
+            patient=_name(facts.patient_name) or words("patient.unknown"),
+            patient_id=facts.patient_id or "",
+            sent="apart" if row["quarantined"] else "yes" if row["receipted"] else "no",
+            file=str(row["original_name"]),
+            model=outcome.model[:12] if isinstance(outcome, Result) else "",
+            typicality=round(100 * outcome.typicality) if isinstance(outcome, Result) and outcome.typicality is not None else None,
+            picture=self._picture(path),
+            heat=facts.heat if isinstance(outcome, Result) else None,
+            voided=seq in voided,
+            may_void=not isinstance(outcome, Void) and seq not in voided,
+        )
+
+    def _picture(self, place: Path) -> Path | None:
+        for folder in ("done", "aside"):
+            path = self._state / folder / place.name
+            if place.name and path.is_file():
+                return path
+        return None
+
+
+def _said(outcome: AnyOutcome, words: Words) -> tuple[Tone, str, list[str]]:
+    if isinstance(outcome, Result):
+        notes = [words.reason(code) for code in outcome.quality]
+        label = words.of_class(outcome.label)
+        if outcome.abstained:
+            return "unsure", words("study.not_sure"), [*notes, words("study.would_be", label=label)]
+        return ("answer" if outcome.label == "normal" else "finding"), label, notes
+    if isinstance(outcome, Void):
+        return "void", words("study.void"), [words("study.voids", seq=outcome.voids)]
+    assert isinstance(outcome, Refusal | Failure)
+    return "problem", words("study.no_answer"), [words.reason(code) for code in outcome.reasons]
+
+
+def _bars(outcome: AnyOutcome, words: Words) -> list[Bar]:
+    if not isinstance(outcome, Result):
+        return []
+    return [
+        Bar(words.of_class(name), round(100 * value), name == outcome.label)
+        for name, value in sorted(outcome.probabilities.items(), key=lambda item: -item[1])
+    ]
+
+
+def _place(outcome: AnyOutcome, words: Words) -> str:
+    if not isinstance(outcome, Result):
+        return ""
+    zone, share = max(outcome.heat.items(), key=lambda item: item[1], default=("", 0.0))
+    return words("zone.where", place=words(f"zone.{zone}")) if share >= _STANDS_OUT else words("zone.none")
+
+
+def _when(outcome: AnyOutcome) -> tuple[str, str]:
+    """Return (time, day) where the device is; empty where its clock was not set."""
+    if not outcome.clock_synchronised:
+        return "", ""
+    try:
+        moment = datetime.datetime.fromisoformat(outcome.recorded_at.rstrip("Z")).replace(tzinfo=datetime.timezone.utc).astimezone()
+    except ValueError:
+        return "", ""
+    return moment.strftime("%H:%M"), moment.date().isoformat()
+
+
+def _name(value: str | None) -> str:
+    """Return a DICOM person name (family^given^middle) as people write it."""
+    parts = [part.strip() for part in (value or "").split("=")[0].split("^")]
+    family, given = parts[0], " ".join(part for part in parts[1:3] if part)
+    return ", ".join(part for part in (family, given) if part)

@@ -1,0 +1,62 @@
+"""What people ask of the device through its page, for `infer` to do: outcomes have one writer of their seqs.
+
+A request is one small file, forced to the disk and renamed into place, and removed once its outcome is committed. It may be done
+twice by a crash between the two: its id is in the source key, so it makes one outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge.contract.types import Code, Seq
+
+
+class VoidRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome of this epoch is taken back. by: the page's session is no person, so nobody is named."""
+
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    epoch: str
+    voids: Seq
+    reason: Code
+
+
+class Requests:
+    """The folder of requests of one device."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / "requests"
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def void(self, epoch: str, seq: int, reason: str) -> None:
+        """Ask for an outcome to be taken back. Raises OSError if the disk does not take it."""
+        request = VoidRequest(id=secrets.token_hex(16), epoch=epoch, voids=seq, reason=reason)
+        part = self._folder / f".{request.id}.part"
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(request))
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(part, self._folder / f"{request.id}.json")
+        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def pending(self) -> list[tuple[Path, VoidRequest | None]]:
+        """Return what was asked, oldest first; None for a file that makes no sense."""
+        with os.scandir(self._folder) as entries:
+            files = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(".json"))
+        return [(Path(path), _read(Path(path))) for _, path in files]
+
+
+def _read(path: Path) -> VoidRequest | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=VoidRequest)
+    except (OSError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,195 @@
+"""The clinic's own page in a real Chromium, with a running device: drop a film, read the answer, take it back."""
+
+from __future__ import annotations
+
+import re
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from edge.config import load_config
+from edge.page.words import LANGUAGES, words
+from export.phantom import phantom
+from tests.support.browser import chromium, watch
+from tests.support.clinic import Device, make_device
+from tests.support.processes import free_port, listens, wait_for
+from tests.unit.edge.test_decode import dicom
+
+ENGLISH = words("en")
+expect.set_options(timeout=20_000)  # a busy machine draws a film in seconds
+PHONE = {"width": 360, "height": 740}
+
+
+@dataclass
+class Clinic:
+    device: Device
+    home: str
+    pin: str
+    film: Path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    folder = tmp_path_factory.mktemp("clinic")
+    device = make_device(folder, f"mqtt://127.0.0.1:{free_port()}")
+    page = load_config(device.config).page
+    assert page is not None
+    film = dicom(
+        folder / "film.dcm", phantom(7, width=900, height=1100), PatientName="Canary^Anna", PatientID="C-17", PatientAge="045Y"
+    )
+    device.start()
+    try:
+        wait_for(lambda: listens(page.port), "the page", 60)
+        yield Clinic(device, f"http://127.0.0.1:{page.port}", Path(page.pin).read_text().strip(), film)
+    finally:
+        device.stop()
+
+
+def entered(browser: Browser, clinic: Clinic, **options: object) -> Page:
+    page = watch(browser, clinic.home, locale="en-US", **options).page
+    page.goto(clinic.home)
+    page.get_by_label(ENGLISH("login.ask")).fill(clinic.pin)
+    page.get_by_role("button", name=ENGLISH("login.enter")).click()
+    expect(page.get_by_text(ENGLISH("send.drop"))).to_be_visible()
+    return page
+
+
+def send(page: Page, clinic: Clinic, path: Path) -> None:
+    page.goto(clinic.home)
+    page.locator("#file").set_input_files(path)
+    page.wait_for_url(re.compile(r"/studies/\d+$"), timeout=30_000)
+
+
+def test_a_film_is_dropped_and_its_answer_read(browser: Browser, clinic: Clinic) -> None:
+    page = entered(browser, clinic)
+    send(page, clinic, clinic.film)
+    expect(page.get_by_role("heading", name="Canary, Anna")).to_be_visible()
+    expect(page.get_by_text(ENGLISH("aid"))).to_be_visible()
+    expect(page.locator(".headline")).not_to_be_empty()
+    for name in ("normal", "pneumonia", "covid-19"):
+        expect(page.get_by_role("rowheader", name=name)).to_be_visible()
+    film = page.locator("#film")
+    wait_for(lambda: film.evaluate("image => image.complete && image.naturalWidth"), "the film")
+    with_heat = film.evaluate("image => image.src")
+    if page.get_by_role("button", name="without heat").count():
+        page.get_by_role("button", name="without heat").click()
+        assert film.evaluate("image => image.src") != with_heat
+    page.goto(clinic.home)
+    expect(page.locator(".studies li").first).to_contain_text("Canary, Anna")
+
+
+def test_dropping_works_as_choosing_does(browser: Browser, clinic: Clinic) -> None:
+    page = entered(browser, clinic)
+    transfer = page.evaluate_handle(
+        """bytes => { const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "dropped.dcm")); return transfer; }""",
+        list(dicom(clinic.film.with_name("dropped.dcm"), phantom(8), SOPInstanceUID="1.2.3.8").read_bytes()),
+    )
+    page.dispatch_event("#send", "drop", {"dataTransfer": transfer})
+    page.wait_for_url(re.compile(r"/studies/\d+$"), timeout=30_000)
+
+
+def test_what_is_no_film_says_what_to_do(browser: Browser, clinic: Clinic, tmp_path: Path) -> None:
+    page = entered(browser, clinic)
+    (tmp_path / "letter.txt").write_text("no film")
+    send(page, clinic, tmp_path / "letter.txt")
+    expect(page.get_by_text(ENGLISH.reason("not_an_image"))).to_be_visible()
+    (tmp_path / "empty.png").write_bytes(b"")
+    page.goto(clinic.home)
+    page.locator("#file").set_input_files(tmp_path / "empty.png")
+    expect(page.get_by_text(ENGLISH("send.empty"))).to_be_visible()
+
+
+def test_a_wrong_patient_is_taken_back(browser: Browser, clinic: Clinic) -> None:
+    page = entered(browser, clinic)
+    send(page, clinic, dicom(clinic.film.with_name("wrong.dcm"), phantom(9), SOPInstanceUID="1.2.3.9"))
+    address = page.url
+    page.get_by_text(ENGLISH("study.wrong_patient"), exact=True).click()
+    page.get_by_role("button", name=ENGLISH("study.wrong_patient.do")).click()
+    expect(page.get_by_text(ENGLISH("study.wrong_patient.done"))).to_be_visible()
+
+    def voided() -> bool:
+        page.goto(address)
+        return page.get_by_text(ENGLISH("study.voided")).count() == 1
+
+    wait_for(voided, "the void")
+    assert page.get_by_role("button", name=ENGLISH("study.wrong_patient.do")).count() == 0
+    assert page.get_by_role("rowheader").count() == 0, "no probabilities of an answer that was taken back"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_fits_a_telephone(browser: Browser, clinic: Clinic, language: str) -> None:
+    page = entered(browser, clinic, viewport=PHONE)
+    page.get_by_label(ENGLISH("language")).select_option(language)
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    say = words(language)
+    for path, text in (("/", say("send.drop")), ("/device", say("health.title")), ("/studies/1", say("study.back"))):
+        page.goto(clinic.home + path)
+        expect(page.get_by_text(text)).to_be_visible()
+        expect(page.get_by_text(say("aid"))).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], (language, path)
+    page.goto(clinic.home + "/studies/1/slip")
+    expect(page.get_by_role("button", name=say("study.print"))).to_be_visible()
+
+
+def test_nothing_is_shown_without_the_pin(clinic: Clinic, browser: Browser) -> None:
+    page = watch(browser, clinic.home).page
+    for path in ("/", "/studies/1", "/studies/1/slip", "/device"):
+        page.goto(clinic.home + path)
+        assert page.url.endswith("/login")
+        assert "Canary" not in page.content()
+    for path, method in (("/studies/1/film.png", "GET"), ("/uploads/" + "0" * 32, "GET"), ("/uploads?name=a", "POST")):
+        request = urllib.request.Request(clinic.home + path, method=method, data=b"x" if method == "POST" else None)
+        request.add_header("Origin", clinic.home)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.build_opener(NoRedirect).open(request)
+        refused.value.close()
+        assert refused.value.code in (303, 401)
+
+
+def test_another_site_cannot_post(clinic: Clinic) -> None:
+    for origin in (None, "http://evil.example", clinic.home + ".evil.example"):
+        request = urllib.request.Request(clinic.home + "/login", method="POST", data=f"pin={clinic.pin}".encode())
+        if origin:
+            request.add_header("Origin", origin)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        refused.value.close()
+        assert refused.value.code == 403
+
+
+def test_pages_need_nothing_from_outside_and_make_no_trouble(browser: Browser, clinic: Clinic) -> None:
+    watched = watch(browser, clinic.home)
+    watched.page.goto(clinic.home + "/login")
+    watched.page.get_by_label(re.compile("PIN")).fill(clinic.pin)
+    watched.page.keyboard.press("Enter")
+    watched.page.wait_for_url(clinic.home + "/")
+    for path in ("/studies/1", "/studies/1/slip", "/device", "/"):
+        watched.page.goto(clinic.home + path)
+        watched.page.wait_for_load_state("networkidle")
+    assert watched.troubles == []
+
+
+def test_names_are_in_no_log_and_no_outcome(clinic: Clinic) -> None:
+    assert "Canary" not in clinic.device.log.read_text()
+    for path in clinic.device.state.glob("outbox.db*"):
+        assert b"Canary" not in path.read_bytes()
+    for folder in ("local", "requests", "uploads"):
+        assert stat.S_IMODE((clinic.device.state / folder).stat().st_mode) == 0o700
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None

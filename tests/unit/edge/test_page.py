@@ -1,0 +1,220 @@
+"""The local page's parts: who gets in, in which words, what it keeps and what it draws."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import stat
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.config import Decode
+from edge.contract.reasons import REASONS
+from edge.errors import ConfigError, CxrError
+from edge.local import NOTHING, Heat, LocalFacts, LocalStore
+from edge.page.film import Films
+from edge.page.film_child import with_heat
+from edge.page.session import LASTS_S, Sessions, load_pin, make_pin
+from edge.page.studies import _name
+from edge.page.upload import Empty, TooLarge, Uploads
+from edge.page.words import LANGUAGES, choose, words
+from edge.spool import Spool
+from export.phantom import phantom
+
+ENGLISH = words("en")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_session_ends_and_a_wrong_pin_begins_none():
+    clock = Clock()
+    sessions = Sessions("123456", clock)
+    assert sessions.begin("123457", "a") is None
+    token = sessions.begin(" 123456 ", "a")
+    assert sessions.holds(token)
+    assert not sessions.holds("123456")
+    assert not sessions.holds(None)
+    clock.now = LASTS_S
+    assert not sessions.holds(token)
+    again = sessions.begin("123456", "a")
+    sessions.end(again)
+    assert not sessions.holds(again)
+
+
+def test_after_five_wrong_pins_an_address_waits_longer_each_time_and_others_do_not():
+    clock = Clock()
+    sessions = Sessions("123456", clock)
+    for _ in range(5):
+        assert sessions.wait_s("a") == 0
+        sessions.begin("000000", "a")
+    waits = []
+    for _ in range(12):
+        waits.append(sessions.wait_s("a"))
+        assert sessions.begin("123456", "a") is None, "even the right one has to wait"
+        clock.now += waits[-1]
+        sessions.begin("000000", "a")
+    assert waits == sorted(waits)
+    assert waits[0] > 0
+    assert waits[-1] == 300
+    assert sessions.begin("123456", "b")
+    clock.now += 300
+    assert sessions.begin("123456", "a")
+
+
+def test_a_pin_is_made_once_and_for_its_owner_alone(tmp_path):
+    path = tmp_path / "page.pin"
+    assert load_pin_of(path) == load_pin(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        make_pin(path)
+    for wrong in ("12345", "abcdef", "", "1234567\n8"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match="holds no PIN"):
+            load_pin(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_pin(tmp_path / "nowhere")
+
+
+def load_pin_of(path):
+    pin = make_pin(path)
+    assert re.fullmatch(r"\d{6}", pin)
+    return pin
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_catalogue_has_every_text_with_the_same_gaps(language):
+    other = words(language)
+    assert other._texts.keys() == ENGLISH._texts.keys()
+    gaps = re.compile(r"\{\w+\}")
+    for key, text in ENGLISH._texts.items():
+        assert sorted(gaps.findall(text)) == sorted(gaps.findall(other(key) if "{" not in text else other._texts[key])), key
+        assert language == "en" or len(text) < 25 or other._texts[key] != text, f"{key} is not translated"
+    assert {code for code in REASONS if f"reason.{code}" not in other._texts} == set()
+
+
+def test_english_sentences_for_reasons_are_those_of_the_contract():
+    assert {code: ENGLISH.reason(code) for code in REASONS} == REASONS
+    assert ENGLISH.reason("of_a_newer_device") == "of_a_newer_device"
+    assert ENGLISH.of_class("tuberculosis") == "tuberculosis"
+
+
+@pytest.mark.parametrize(
+    ("cookie", "accepted", "language"),
+    [
+        ("sw", "fr", "sw"),
+        (None, "fr-CA,en;q=0.5", "fr"),
+        (None, "de, ES;q=0.3", "es"),
+        ("xx", "", "en"),
+        (None, "*" * 5000, "en"),
+    ],
+)
+def test_the_language_is_the_chosen_one_or_one_that_the_browser_asks_for(cookie, accepted, language):
+    assert choose(cookie, accepted) == language
+
+
+def test_names_are_written_as_people_do():
+    assert _name("Doe^Jane^M^Dr") == "Doe, Jane M"
+    assert _name("Yamada^Tarou=山田^太郎") == "Yamada, Tarou"
+    assert _name("Jane Doe") == "Jane Doe"
+    assert _name(None) == _name("^^") == ""
+
+
+def test_local_facts_are_private_bounded_and_never_in_the_way(tmp_path):
+    store = LocalStore(tmp_path)
+    facts = LocalFacts(patient_name="A^B", heat=Heat(2, 1, b"\0\xff"))
+    store.write("ab" * 16, facts)
+    assert store.read("ab" * 16) == facts
+    (path,) = (tmp_path / "local").iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_bytes(b"damaged")
+    assert store.read("ab" * 16) == store.read("cd" * 16) == NOTHING
+    for number in range(5):
+        store.write(f"{number:032x}", facts)
+    assert store.trim(3) == 3
+    assert store.read(f"{4:032x}") == facts
+    with pytest.raises(CxrError):
+        store.read("../../etc/passwd")
+
+
+async def chunks(*parts):
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize("name", ["film.png", "../../x.png", "C:\\films\\x.png", "", "..", "a\0b", "é" * 400])
+def test_an_upload_is_in_the_spool_under_a_name_that_leads_nowhere(tmp_path, name):
+    spool = Spool(tmp_path)
+    uploads = Uploads(tmp_path, spool, 100)
+    intake = asyncio.run(uploads.receive(name, chunks(b"ab", b"c")))
+    assert intake.path.read_bytes() == b"abc"
+    assert intake.path.parent == spool.incoming
+    assert [pending.id for pending in spool.pending()] == [intake.id]
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_what_is_too_large_empty_or_broken_off_leaves_nothing(tmp_path):
+    spool = Spool(tmp_path)
+    uploads = Uploads(tmp_path, spool, 3)
+    with pytest.raises(TooLarge):
+        asyncio.run(uploads.receive("a", chunks(b"ab", b"cd")))
+    with pytest.raises(Empty):
+        asyncio.run(uploads.receive("a", chunks(b"")))
+
+    async def broken():
+        yield b"a"
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(uploads.receive("a", broken()))
+    assert spool.pending() == []
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_what_a_process_left_behind_is_removed_at_the_next_start(tmp_path):
+    left = tmp_path / "uploads" / "0011"
+    left.mkdir(parents=True)
+    (left / "half.png").write_bytes(b"half")
+    Uploads(tmp_path, Spool(tmp_path), 3)
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_heat_lies_on_the_square_that_the_network_saw():
+    image = Image.new("L", (300, 100), 100)
+    heat = Heat(2, 2, bytes([255, 0, 0, 0]))
+    drawn = np.asarray(with_heat(image, heat)).astype(int)
+    coloured = np.ptp(drawn, axis=2) > 20
+    assert coloured[:50, 100:150].mean() > 0.8
+    assert not coloured[:, :100].any()
+    assert not coloured[:, 200:].any()
+    assert not coloured[80:, 180:].any()
+    assert (drawn[:, :100] == 100).all(), "the film beside it stays as it is"
+
+
+def test_a_film_is_drawn_in_a_process_of_its_own_and_a_bad_one_is_none(tmp_path):
+    Image.fromarray(phantom(1, width=1500, height=1200)).save(tmp_path / "film.png")
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    films = Films(Decode())
+
+    async def both():
+        return await films.draw(tmp_path / "film.png", Heat(1, 1, b"\xff")), await films.draw(tmp_path / "bad.png", None)
+
+    drawn, none = asyncio.run(both())
+    assert none is None
+    (tmp_path / "out.png").write_bytes(drawn)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (1024, 819)
+        assert image.mode == "RGB"
+
+
+def test_a_film_that_takes_too_long_is_given_up(tmp_path):
+    Image.fromarray(phantom(1)).save(tmp_path / "film.png")
+    films = Films(msgspec.structs.replace(Decode(), timeout_s=0.001))
+    assert asyncio.run(films.draw(tmp_path / "film.png", None)) is None
