@@ -152,6 +152,7 @@ def _run(arguments: Arguments) -> None:
 
 def _watch(arguments: Arguments) -> None:
     device = _begin("watch", arguments)
+    from edge.capacity import Capacity
     from edge.lifecycle import Stop, only_one
     from edge.spool import Spool
     from edge.watch import FolderWatch, watch_forever
@@ -160,7 +161,9 @@ def _watch(arguments: Arguments) -> None:
     with only_one(Path(device.state), "watch"):
         if not Path(device.watch.folder).is_dir():
             raise CxrError(f"The watched folder {device.watch.folder} is not there. Make it, or mount the disk that holds it.")
-        watch_forever(FolderWatch(device.watch, Spool(Path(device.state))), device.watch, stop)
+        spool = Spool(Path(device.state))
+        capacity = Capacity(Path(device.state), device.storage.results_mb * 2**20)
+        watch_forever(FolderWatch(device.watch, spool, capacity.has_room), device.watch, stop)
 
 
 def _infer(arguments: Arguments) -> None:
@@ -190,7 +193,7 @@ def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
 
     state = Path(device.state)
     bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
-    outbox = Outbox(state / "outbox.db", device.device)
+    outbox = Outbox(state / "outbox.db", device.device, results_bytes=device.storage.results_mb * 2**20)
     writer = OutcomeWriter(device, load_site_key(Path(device.site_key)), bundle.manifest, outbox.epoch)
     spool = Spool(state)
     inference = Inference(spool, decoder, bundle, outbox, writer, device.model.threshold)
@@ -219,7 +222,7 @@ def _relay(arguments: Arguments) -> None:
 
     stop = Stop()
     with only_one(Path(device.state), "relay"):
-        outbox = Outbox(Path(device.state) / "outbox.db", device.device)
+        outbox = Outbox(Path(device.state) / "outbox.db", device.device, results_bytes=device.storage.results_mb * 2**20)
         try:
             manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
         except CxrError as error:

@@ -41,8 +41,12 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is kept once it is no longer needed for delivery."""
+    """How much may be kept. `results_mb` bounds the outbox with its log; 256 hold 200 results a day for 90 days without a link.
 
+    When room runs short, old pictures go first, then the oldest results that have their receipt; others never.
+    """
+
+    results_mb: Annotated[int, Meta(ge=32)] = 256
     keep_images_mb: Annotated[int, Meta(ge=0)] = 4096
     keep_receipted: Annotated[int, Meta(ge=0)] = 20_000
 

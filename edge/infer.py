@@ -7,6 +7,7 @@ outbox knows the source key.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -18,8 +19,10 @@ import numpy as np
 from inotify_simple import INotify, flags
 
 from edge.bundle import Bundle
+from edge.capacity import LEAST_FREE
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
+from edge.errors import OutboxFull
 from edge.lifecycle import Stop
 from edge.names import printable
 from edge.outbox import Entry, Outbox
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RESCAN_S = 5.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_TRIALS = 3
 _UNREAD = "unread"
 """In the place of the digest of a file that cannot be read."""
@@ -61,7 +65,8 @@ class Inference:
         """Bring one intake to its outcome; return the seq.
 
         Raises:
-            apsw.Error: if the outbox cannot take it (the file then stays in the spool).
+            OutboxFull: if the outbox has no room at present (the file then stays in the spool).
+            apsw.Error: if the outbox is broken (likewise).
             OSError: if the disk fails (likewise).
         """
         started = time.perf_counter()
@@ -139,6 +144,10 @@ class SpoolWatch:
         self._notify = INotify()
         self._notify.add_watch(spool.incoming, flags.MOVED_TO | flags.ONLYDIR)
 
+    def close(self) -> None:
+        """Stop listening."""
+        self._notify.close()
+
     def wait(self, timeout_s: float) -> list[Intake]:
         """Return the files that came in, or nothing after `timeout_s` seconds."""
         return [self._spool.intake(event.name) for event in self._notify.read(timeout=int(timeout_s * 1e3)) if "~" in event.name]
@@ -167,11 +176,27 @@ class Trials:
         os.pwrite(self._file, f"{intake_id} {self._count:4d}\n".encode("ascii"), 0)
         return self._count
 
+    def excuse(self) -> None:
+        """The intake in hand is not to blame for what happened: do not count this time."""
+        self._count = 0
+        os.pwrite(self._file, f"{self._last} {self._count:4d}\n".encode("ascii"), 0)
+
 
 def infer_forever(inference: Inference, spool: Spool, trials: Trials, stop: Stop, keep_images: int) -> None:
-    """Process what is in the spool, then what comes, until told to stop. Names of files never go to the log."""
+    """Process what is in the spool, then what comes, until told to stop. Names of files never go to the log.
+
+    While outbox or disk are full, everything stays in the spool and is tried again.
+    """
     watch = SpoolWatch(spool)
+    try:
+        _process_all(watch, inference, spool, trials, stop, keep_images)
+    finally:
+        watch.close()
+
+
+def _process_all(watch: SpoolWatch, inference: Inference, spool: Spool, trials: Trials, stop: Stop, keep_images: int) -> None:
     next_scan = 0.0
+    full = False
     while not stop.is_set():
         due = time.monotonic() >= next_scan
         intakes = spool.pending() if due else watch.wait(min(_RESCAN_S, 0.5))
@@ -187,5 +212,16 @@ def infer_forever(inference: Inference, spool: Spool, trials: Trials, stop: Stop
                 if intake.path.exists():
                     raise
                 # Else it was an event for what the scan has already settled.
+            except (OutboxFull, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _FULL:
+                    raise
+                trials.excuse()
+                if not full:
+                    log.error("Nothing can be recorded at present, and the X-rays wait in the spool (%s)", error)
+                full = True
+                break  # the next scan finds the others
+            if full:
+                log.info("there is room again")
+                full = False
         if due:
-            spool.trim_done(keep_images)
+            spool.trim_done(keep_images, keep_free=2 * LEAST_FREE)

@@ -28,7 +28,7 @@ def measure(home: Path) -> Figures:
     outbox._db.execute("BEGIN")
     for number in range(ROWS):
         outbox._db.execute(
-            "INSERT INTO outcome (seq, source_key, kind, payload, original_name, place) VALUES (?, ?, 'result', ?, '', '')",
+            "INSERT INTO outcome (number, source_key, kind, payload, original_name, place) VALUES (?, ?, 'result', ?, '', '')",
             (number + 1, str(number), os.urandom(PAYLOAD // 2).hex().encode()),
         )
     outbox._db.execute("COMMIT")
@@ -79,7 +79,7 @@ def _drain(outbox: Outbox, url: str) -> float:
     while acked < ROWS:
         now = time.monotonic()
         while (row := delivery.take(now)) is not None:
-            delivery.published(link.publish("cxr/v1/bench/result", row.payload), row.seq)
+            delivery.published(link.publish("cxr/v1/bench/result", row.payload), row.number)
         events = link.poll(1.0)
         while events:
             event = events.popleft()

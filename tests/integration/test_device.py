@@ -39,7 +39,7 @@ def outcomes(device):
     except OutboxError:
         return {}  # it is only just being made
     try:
-        payloads = {row["seq"]: row["payload"] for row in outbox.listing(1000)}
+        payloads = {row["number"]: row["payload"] for row in outbox.listing(1000)}
         return {name: decode_outcome(payloads[seq]) for name, seq in outbox.seq_of_files().items()}
     finally:
         outbox.close()
