@@ -81,7 +81,8 @@ class OutboxFile:
         self.db = apsw.Connection(str(path), flags=flags)
         self.db.set_busy_timeout(_BUSY_MS)
         if not read_only:
-            self.db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304")
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 4194304"):
+                self.db.execute(f"PRAGMA {setting}").fetchall()  # one by one: apsw runs nothing beyond the first row
             self._create(device)
         version = self.one("PRAGMA user_version")[0]
         if version == 0:

@@ -107,6 +107,7 @@ def test_every_commit_is_forced_to_the_disk(box):
     """synchronous=FULL in WAL mode: anything less lost thousands of acknowledged rows in simulated power cuts."""
     assert box._file.one("PRAGMA synchronous") == (2,)
     assert box._file.one("PRAGMA journal_mode") == ("wal",)
+    assert box._file.one("PRAGMA journal_size_limit") == (4 * 2**20,)
 
 
 def test_a_commit_calls_fsync_before_it_returns(tmp_path):
