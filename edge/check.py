@@ -102,7 +102,7 @@ def _outbox(device: Device) -> str:
     outbox = Outbox(path, device.device, read_only=True)
     found = outbox.check_integrity()
     if found != "ok":
-        raise CxrError(f"The outbox {path} is damaged ({found}). Keep a copy of the file and tell the people who run the device.")
+        raise CxrError(f"The outbox {path} is damaged ({found}). `cxr-edge run` saves what it holds at its next start.")
     return f"{outbox.waiting()} of {outbox.last_seq()} outcomes wait for a receipt"
 
 

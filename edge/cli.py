@@ -186,25 +186,25 @@ def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
     from edge.bundle import load_bundle
     from edge.infer import Inference, Trials, infer_forever
     from edge.manifest import SHIPPED
-    from edge.outbox import Outbox
     from edge.outcomes import OutcomeWriter
     from edge.pseudonym import load_site_key
+    from edge.rebuild import outbox_of_infer
     from edge.spool import Spool
 
     state = Path(device.state)
     bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
-    outbox = Outbox(state / "outbox.db", device.device, results_bytes=device.storage.results_mb * 2**20)
-    writer = OutcomeWriter(device, load_site_key(Path(device.site_key)), bundle.manifest, outbox.epoch)
+    key = load_site_key(Path(device.site_key))
     spool = Spool(state)
-    inference = Inference(spool, decoder, bundle, outbox, writer, device.model.threshold)
     trials = Trials(state / "in-hand")
     try:
-        infer_forever(inference, spool, trials, stop, device.storage.keep_images_mb * 2**20)
+        with outbox_of_infer(state / "outbox.db", device.device, device.storage.results_mb * 2**20, stop) as outbox:
+            writer = OutcomeWriter(device, key, bundle.manifest, outbox.epoch)
+            inference = Inference(spool, decoder, bundle, outbox, writer, device.model.threshold)
+            infer_forever(inference, spool, trials, stop, device.storage.keep_images_mb * 2**20)
     except apsw.Error as error:
         raise CxrError(f"The outbox cannot be written ({error}). Nothing is lost: the file stays in the spool.") from None
     finally:
         trials.close()
-        outbox.close()
 
 
 def _relay(arguments: Arguments) -> None:
@@ -216,29 +216,28 @@ def _relay(arguments: Arguments) -> None:
     from edge.lifecycle import Stop, only_one
     from edge.manifest import SHIPPED, read_manifest
     from edge.mqtt import PahoLink
-    from edge.outbox import Outbox
+    from edge.rebuild import outbox_of_relay
     from edge.relay import Relay
     from edge.status import StatusWriter
 
     stop = Stop()
     with only_one(Path(device.state), "relay"):
-        outbox = Outbox(Path(device.state) / "outbox.db", device.device, results_bytes=device.storage.results_mb * 2**20)
         try:
             manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
         except CxrError as error:
             logging.error("%s", error)  # what waits is delivered all the same
             manifest = None
+        path, most = Path(device.state) / "outbox.db", device.storage.results_mb * 2**20
         try:
-            Relay(
-                device,
-                outbox,
-                StatusWriter(device, manifest, outbox),
-                lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
-            ).run(stop)
+            with outbox_of_relay(path, device.device, most, stop) as outbox:
+                Relay(
+                    device,
+                    outbox,
+                    StatusWriter(device, manifest, outbox),
+                    lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
+                ).run(stop)
         except apsw.Error as error:
             raise CxrError(f"The outbox cannot be used ({error}). Nothing is lost; delivery goes on when it can be.") from None
-        finally:
-            outbox.close()
 
 
 def _classify(arguments: Arguments) -> None:

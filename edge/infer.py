@@ -78,6 +78,14 @@ class Inference:
         timings["total"] = (time.perf_counter() - started) * 1e3
         return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
 
+    def raise_if_damaged(self) -> None:
+        """End the work if another process has found the outbox damaged.
+
+        Raises:
+            OutboxDamaged: if it is so.
+        """
+        self._outbox.raise_if_damaged()
+
     def give_up(self, intake: Intake) -> int:
         """Record that an intake has ended this process time and again; return the seq."""
         answer = NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials")
@@ -202,6 +210,7 @@ def _process_all(watch: SpoolWatch, inference: Inference, spool: Spool, trials: 
         intakes = spool.pending() if due else watch.wait(min(_RESCAN_S, 0.5))
         if due:
             next_scan = time.monotonic() + _RESCAN_S
+            inference.raise_if_damaged()
         for intake in intakes:
             if stop.is_set():
                 return

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from edge.contract.seqset import SeqSet
-from edge.errors import OutboxError, OutboxFull
-from edge.outbox_file import STEP, OutboxFile
+from edge.errors import OutboxDamaged, OutboxError, OutboxFull
+from edge.outbox_file import STEP, OutboxFile, damage_note
 from edge.outbox_size import RESULTS_BYTES
 from edge.witness import Witness
 
@@ -75,13 +75,16 @@ class Outbox:
         Args: results_bytes: what the database and its log may take together; at least 32 MiB.
 
         Raises:
-            OutboxError: if it cannot be opened, is damaged, or belongs to another device.
+            OutboxDamaged: if it is damaged.
+            OutboxError: if it cannot be opened, or belongs to another device.
         """
         self._path = path
         self._witness: Witness | None = None
         try:
             self._file = OutboxFile(path, device, read_only=read_only, results_bytes=results_bytes)
             found = self._file.one("SELECT device, epoch, base FROM stream ORDER BY base DESC LIMIT 1")
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise OutboxDamaged(f"The outbox {path} cannot be used ({error}). `cxr-edge infer` saves what it holds.") from None
         except apsw.Error as error:
             raise OutboxError(
                 f"The outbox {path} cannot be used ({error}). Check that the disk is there, writable and not full."
@@ -217,6 +220,15 @@ class Outbox:
         span = (stream.base + 1, stream.base + stream.last_seq)
         row = self._file.one("SELECT min(number) FROM outcome WHERE receipted = 0 AND number BETWEEN ? AND ?", *span)
         return stream.last_seq + 1 if row[0] is None else int(row[0]) - stream.base
+
+    def raise_if_damaged(self) -> None:
+        """End the use of an outbox that another process has found damaged.
+
+        Raises:
+            OutboxDamaged: if it is so.
+        """
+        if damage_note(self._path).exists():
+            raise OutboxDamaged("another process has found it so")
 
     def data_version(self) -> int:
         """Return a number that changes when another process has committed."""

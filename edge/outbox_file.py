@@ -150,6 +150,11 @@ class OutboxFile:
                     self.db.execute(statement)
 
 
+def damage_note(path: Path) -> Path:
+    """Return the file that is there once someone has found the outbox damaged, until it is rebuilt."""
+    return path.with_name("outbox.damaged")
+
+
 class Transaction:
     """BEGIN IMMEDIATE ... COMMIT; the write lock is taken at once, so that a busy wait happens where it can be waited out."""
 

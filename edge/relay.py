@@ -55,7 +55,11 @@ class Relay:
         self._said: set[str] = set()
 
     def run(self, stop: Stop) -> None:
-        """Connect, deliver, reconnect with a growing, jittered pause, until told to stop."""
+        """Connect, deliver, reconnect with a growing, jittered pause, until told to stop.
+
+        Raises:
+            OutboxDamaged: if another process has found the outbox damaged.
+        """
         pause = _BACKOFF_S[0]
         while not stop.is_set():
             try:
@@ -72,6 +76,7 @@ class Relay:
             self._say_once(why, logging.WARNING)
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
+                self._outbox.raise_if_damaged()
                 time.sleep(0.1)
             pause = min(pause * 2, _BACKOFF_S[1])
 
@@ -121,6 +126,7 @@ class Relay:
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _LOOK_EVERY_S
+                self._outbox.raise_if_damaged()
                 if (latest := self._outbox.data_version()) != version:
                     version = latest
                     self._delivery.wake()
