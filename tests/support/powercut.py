@@ -1,8 +1,9 @@
 """A disk that forgets: the system calls of a real program, recorded, and what a power cut at any moment would have left of them.
 
-Nothing is durable that was not forced. Of the writes to a file since its last fsync each is kept, dropped or torn between two
-512-byte sectors, whatever became of the others. New, changed and removed names are durable once their folder was forced; of the
-others a cut keeps the first few. That is less than any journalling file system promises.
+Nothing is durable that was not forced, and nothing ever that a failed fsync was to force. Of the writes to a file since its last
+fsync each is kept, dropped or torn between two 512-byte sectors, whatever became of the others. New, changed and removed names
+are durable once their folder was forced; of the others a cut keeps the first few. That is less than any journalling file system
+promises.
 """
 
 from __future__ import annotations
@@ -36,16 +37,19 @@ class Call(NamedTuple):
     to: str = ""
 
 
-def record(command: Sequence[str], folder: Path, log: Path) -> list[Call]:
+def record(command: Sequence[str], folder: Path, log: Path, inject: str = "", ends_with: int = 0) -> list[Call]:
     """Run a program to its end and return what it did below `folder`, and what it said, in order.
+
+    Args: inject: a fault as strace has them; ends_with: the exit status that the program must have.
 
     Raises:
         AssertionError: if the program fails, or changes files by calls that this module does not know.
     """
     strace = find_program("strace", "strace")
     options = ["-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "1048576", "-o", str(log), "-e", f"trace={_CALLS},{_UNKNOWN}"]
+    options += ["-e", f"inject={inject}"] if inject else []
     done = subprocess.run([strace, *options, *command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == ends_with, done.stderr
     with log.open(encoding="ascii") as lines:
         return list(_calls(lines, f"{folder}/"))
 
@@ -54,7 +58,7 @@ def _calls(lines: Iterator[str], folder: str) -> Iterator[Call]:
     positions: dict[str, int] = {}
     for line in lines:
         found = _LINE.match(line)
-        if found is None or found[3].startswith("-"):
+        if found is None or (found[3].startswith("-") and "sync" not in found[1]):
             assert "unfinished" not in line, "this module follows one thread"
             continue
         name, arguments, result = found[1], found[2], int(found[3])
@@ -85,7 +89,7 @@ def _calls(lines: Iterator[str], folder: str) -> Iterator[Call]:
         elif name == "ftruncate":
             yield Call("truncate", path, at=int(arguments.rpartition(", ")[2]))
         else:
-            yield Call("sync", path)
+            yield Call("sync" if result == 0 else "failed sync", path)
 
 
 @dataclass
@@ -129,6 +133,9 @@ class Disk:
             self._names[call.path].pending.append(call)
         elif call.name == "sync":
             self._force(call.path)
+        elif call.name == "failed sync" and call.path in self._names:
+            # The system takes those pages for written from now on: programs see them, a later fsync succeeds, the disk has nothing.
+            self._names[call.path].pending.clear()
 
     def cut(self, rng: random.Random, target: Path) -> None:
         """Write under `target` what the disk holds when the power comes back. Nothing here changes."""
