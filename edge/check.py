@@ -11,11 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.bundle import load_bundle
+from edge.capacity import Capacity
 from edge.clock import synchronised
 from edge.config import Device
 from edge.errors import CxrError
 from edge.manifest import SHIPPED
 from edge.outbox import Outbox
+from edge.outbox_file import damaged_outboxes
 from edge.pseudonym import load_site_key
 from edge.spool import free_bytes
 
@@ -40,9 +42,11 @@ def check_device(device: Device) -> Iterator[Finding]:
         "state folder", lambda: _folder(state) + ("" if state == Path(device.state) else f": {device.state} is made at start")
     )
     yield _disk(state)
+    yield _room(device, state)
     yield _tried("site key", lambda: f"key {load_site_key(Path(device.site_key)).key_id}")
     yield _tried("model", lambda: _model(device))
     yield _tried("outbox", lambda: _outbox(device))
+    yield from _damaged(Path(device.state))
     yield _tried("TLS files", lambda: _tls_files(device))
     yield _broker(device)
     yield Finding(
@@ -87,6 +91,25 @@ def _disk(path: Path) -> Finding:
         return Finding("disk", False, f"{path}: {error.strerror}")
     text = f"{free // 2**20} MiB free"
     return Finding("disk", free >= _LOW_DISK, text if free >= _LOW_DISK else f"{text}: nearly full, make room", fatal=free == 0)
+
+
+def _room(device: Device, state: Path) -> Finding:
+    try:
+        room = Capacity(state, device.storage.results_mb * 2**20).room()
+    except OSError as error:
+        return Finding("room", False, f"{state}: {error.strerror}")
+    advice = {
+        "ok": "",
+        "alarm": ". It is nearly full: restore the link to the centre, or make room on the disk",
+        "full": ". No more X-rays are taken in, and none is lost: restore the link to the centre, or make room on the disk",
+    }[room.level]
+    return Finding("room", room.level == "ok", room.sentence() + advice, fatal=room.level == "full")
+
+
+def _damaged(state: Path) -> Iterator[Finding]:
+    for path in damaged_outboxes(state):
+        text = f"{path} was damaged and put aside; what could be read was saved. Keep a copy elsewhere, then remove it."
+        yield Finding("outbox", False, text, fatal=False)
 
 
 def _model(device: Device) -> str:

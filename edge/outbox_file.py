@@ -155,6 +155,11 @@ def damage_note(path: Path) -> Path:
     return path.with_name("outbox.damaged")
 
 
+def damaged_outboxes(state: Path) -> list[Path]:
+    """Return the outboxes that were put aside as damaged and are still there."""
+    return sorted(state.glob("outbox-damaged-*.db"))
+
+
 class Transaction:
     """BEGIN IMMEDIATE ... COMMIT; the write lock is taken at once, so that a busy wait happens where it can be waited out."""
 

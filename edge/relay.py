@@ -52,6 +52,7 @@ class Relay:
         self._topic = {channel: topic(device.device, channel) for channel in Channel}
         self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
         self._nonce = ""
+        self._unanswered: set[str] = set()
         self._said: set[str] = set()
 
     def run(self, stop: Stop) -> None:
@@ -105,8 +106,15 @@ class Relay:
         self._delivery.reconnected(time.monotonic())
         link.subscribe([self._topic[Channel.RECEIPT], self._topic[Channel.COMMAND]])
         link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
+        self._unanswered = {stream.epoch for stream in self._outbox.streams()}
+        self._ask(link)
+
+    def _ask(self, link: Link) -> None:
+        """Say where this device stands in each epoch, and ask where the centre does, until it has answered."""
         *closed, present = self._outbox.streams()
         for stream in (present, *closed):
+            if stream.epoch not in self._unanswered:
+                continue
             hello = Hello(
                 device=self._device.device,
                 epoch=stream.epoch,
@@ -133,6 +141,7 @@ class Relay:
             if now >= next_status:
                 next_status = now + self._device.relay.status_every_s
                 link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
+                self._ask(link)  # again: a greeting that no aggregator heard is lost
             if now >= next_forget:
                 next_forget = now + _FORGET_EVERY_S
                 self._tidy()
@@ -182,6 +191,8 @@ class Relay:
         stream = next((one for one in self._outbox.streams() if one.epoch == receipt.epoch), None)
         if receipt.device != self._device.device or stream is None:
             return  # of an outbox that this device no longer has
+        if receipt.answers == self._nonce:
+            self._unanswered.discard(receipt.epoch)
         held = SeqSet(receipt.through, receipt.plus)
         for item in receipt.quarantined:
             log.warning("the centre keeps seq %d apart: %s", item.seq, item.reason)

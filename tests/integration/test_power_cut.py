@@ -94,7 +94,7 @@ def survey(said, path):
 @pytest.fixture
 def after(tmp_path):
     """Where the disk is rebuilt after each cut; in memory if possible, since nothing depends on its being durable."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as home:
         yield Path(home) / "after"
 

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from edge.capacity import Capacity, Room
-from edge.config import Watch
+from edge.check import check_device
+from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome, encode
 from edge.contract.messages import MAX_BYTES
 from edge.errors import OutboxFull
@@ -20,6 +21,7 @@ from edge.infer import Trials, infer_forever
 from edge.outbox import Entry, Outbox
 from edge.outbox_size import LOG_BYTES, RESULTS_BYTES, SPARE_BYTES, outbox_bytes, room_for_outcomes
 from edge.spool import Spool
+from edge.status import StatusWriter
 from edge.watch import FolderWatch
 from tests.golden.examples import EXAMPLES
 
@@ -215,6 +217,26 @@ def test_it_is_looked_at_once_a_second_and_says_it_in_words(tmp_path):
     fresh = Capacity(tmp_path, RESULTS_BYTES, least_free=0)
     assert "1 files with 3 MiB wait in the spool" in fresh.room().sentence()
     assert Capacity(tmp_path, RESULTS_BYTES, least_free=2**60).level() == "full"
+
+
+def test_status_and_check_say_how_much_room_there_is(tmp_path, monkeypatch):
+    device = Device(device="clinic-1", facility="C", state=str(tmp_path), site_key="k", watch=Watch(folder=str(tmp_path)))
+    box = Outbox(tmp_path / "outbox.db", "clinic-1")
+    status = StatusWriter(device, None, box)
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool/a~b").write_bytes(b"123")
+    said = status("online")
+    assert (said.room, said.spool_files, said.spool_bytes, said.damaged_outboxes) == ("ok", 1, 3, 0)
+    assert said.results_limit_bytes == room_for_outcomes(RESULTS_BYTES)
+    assert {finding.ok for finding in check_device(device) if finding.subject in {"room", "outbox"}} == {True}
+    (tmp_path / "outbox-damaged-0123abcd.db").touch()
+    monkeypatch.setattr("edge.capacity.outbox_bytes", lambda path: RESULTS_BYTES)
+    said = status("online")
+    assert (said.room, said.damaged_outboxes) == ("full", 1)
+    found = {finding.text: finding.fatal for finding in check_device(device) if not finding.ok}
+    assert any("No more X-rays are taken in, and none is lost" in text and fatal for text, fatal in found.items())
+    assert any("was damaged and put aside" in text and not fatal for text, fatal in found.items())
+    box.close()
 
 
 def test_without_room_files_stay_in_the_folder_and_it_is_said_once(tmp_path, caplog):
