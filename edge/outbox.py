@@ -11,6 +11,7 @@ first; what has none is never removed.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from edge.errors import OutboxDamaged, OutboxError, OutboxFull
 from edge.outbox_file import STEP, OutboxFile, damage_note
 from edge.outbox_size import RESULTS_BYTES
 from edge.witness import Witness
+
+_NEXT = "The next start of `cxr-edge infer` saves what it holds."
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Outbox:
             self._file = OutboxFile(path, device, read_only=read_only, results_bytes=results_bytes)
             found = self._file.one("SELECT device, epoch, base FROM stream ORDER BY base DESC LIMIT 1")
         except (apsw.CorruptError, apsw.NotADBError) as error:
-            raise OutboxDamaged(f"The outbox {path} cannot be used ({error}). `cxr-edge infer` saves what it holds.") from None
+            raise OutboxDamaged(f"The outbox {path} cannot be used ({error}). {_NEXT}") from None
         except apsw.Error as error:
             raise OutboxError(
                 f"The outbox {path} cannot be used ({error}). Check that the disk is there, writable and not full."
@@ -131,12 +134,13 @@ class Outbox:
             if self._file.used() >= 1.0:
                 return None
             seq = int(self._file.one("UPDATE stream SET last_seq = last_seq + 1 WHERE base = ? RETURNING last_seq", self._base)[0])
+            payload = entry.payload(seq)
             self._db.execute(
-                "INSERT INTO outcome (number, source_key, pixel_hash, kind, payload, original_name, place) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO outcome (number, source_key, pixel_hash, kind, payload, original_name, place, crc) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    self._base + seq, entry.source_key, entry.pixel_hash, entry.kind, entry.payload(seq), entry.original_name,
-                    entry.place,
+                    self._base + seq, entry.source_key, entry.pixel_hash, entry.kind, payload, entry.original_name,
+                    entry.place, zlib.crc32(payload),
                 ),
             )  # fmt: skip
             return seq, True
@@ -147,16 +151,20 @@ class Outbox:
         return None if row is None else Known(self._seq(row[0]), row[1], row[2])
 
     def unreceipted(self, after: int, limit: int) -> list[Row]:
-        """Return up to `limit` outcomes without a receipt and with number > `after`, in order."""
+        """Return up to `limit` outcomes without a receipt and with number > `after`, in order.
+
+        Raises:
+            apsw.CorruptError: if the bytes of one are no longer those that were recorded.
+        """
         rows = self._db.execute(
-            "SELECT number, payload FROM outcome WHERE receipted = 0 AND number > ? ORDER BY number LIMIT ?", (after, limit)
+            "SELECT number, payload, crc FROM outcome WHERE receipted = 0 AND number > ? ORDER BY number LIMIT ?", (after, limit)
         )
-        return [Row._make(row) for row in rows]
+        return [Row(number, _unchanged(payload, crc)) for number, payload, crc in rows]
 
     def payload(self, number: int) -> bytes | None:
-        """Return the payload of one outcome that still has no receipt."""
-        row = self._db.execute("SELECT payload FROM outcome WHERE number = ? AND receipted = 0", (number,)).fetchone()
-        return None if row is None else bytes(row[0])
+        """Return the payload of one outcome that still has no receipt. Raises as `unreceipted`."""
+        row = self._db.execute("SELECT payload, crc FROM outcome WHERE number = ? AND receipted = 0", (number,)).fetchone()
+        return None if row is None else _unchanged(*row)
 
     def mark_receipted(self, through: int, plus: Iterable[tuple[int, int]], quarantined: Iterable[tuple[int, str]] = ()) -> int:
         """Note which numbers the centre has committed; return how many outcomes were waiting for just that."""
@@ -228,7 +236,7 @@ class Outbox:
             OutboxDamaged: if it is so.
         """
         if damage_note(self._path).exists():
-            raise OutboxDamaged("another process has found it so")
+            raise OutboxDamaged(f"The outbox was found damaged. {_NEXT}")
 
     def data_version(self) -> int:
         """Return a number that changes when another process has committed."""
@@ -267,3 +275,9 @@ class Outbox:
                 self._db.execute("DELETE FROM repeat WHERE number NOT IN (SELECT number FROM outcome)")
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # so that `outbox_bytes` sees the room
         return len(numbers)
+
+
+def _unchanged(payload: Any, crc: Any) -> bytes:
+    if zlib.crc32(payload) != crc:
+        raise apsw.CorruptError("an outcome is no longer what was recorded")
+    return bytes(payload)

@@ -12,6 +12,7 @@ Every connection of the device to it is made here, so that all keep one discipli
 from __future__ import annotations
 
 import secrets
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ CREATE TABLE outcome (
     receipted     INTEGER NOT NULL DEFAULT 0,
     quarantined   TEXT,
     original_name TEXT NOT NULL,           -- stays on the device
-    place         TEXT NOT NULL            -- file name under done/ or aside/
+    place         TEXT NOT NULL,           -- file name under done/ or aside/
+    crc           INTEGER NOT NULL         -- CRC-32 of the payload: SQLite would not see that a byte of it has changed
 ) STRICT;
 CREATE TABLE repeat (                      -- a later file with the same source key, for instance a DICOM object sent again
     place         TEXT PRIMARY KEY,
@@ -57,6 +59,8 @@ PRAGMA user_version = {_LAYOUT};
 """
 _FROM_LAYOUT_1 = (
     "ALTER TABLE outcome RENAME COLUMN seq TO number",
+    "ALTER TABLE outcome ADD COLUMN crc INTEGER NOT NULL DEFAULT 0",
+    "UPDATE outcome SET crc = crc32(payload)",
     "ALTER TABLE repeat RENAME COLUMN seq TO number",
     "ALTER TABLE stream RENAME TO only_stream",
     _STREAM,
@@ -146,8 +150,13 @@ class OutboxFile:
                 self.db.execute(_SCHEMA)
                 self.db.execute("INSERT INTO stream VALUES (0, ?, ?, 0)", (device, secrets.token_hex(16)))
             elif version == 1:
+                self.db.create_scalar_function("crc32", _crc, 1)
                 for statement in _FROM_LAYOUT_1:
                     self.db.execute(statement)
+
+
+def _crc(payload: Any) -> int:
+    return zlib.crc32(payload)
 
 
 def damage_note(path: Path) -> Path:

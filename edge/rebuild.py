@@ -84,8 +84,11 @@ def _in_use(path: Path, device: str, results_bytes: int) -> Iterator[Outbox]:
     try:
         outbox = Outbox(path, device, results_bytes=results_bytes)
         yield outbox
-    except (OutboxDamaged, apsw.Error) as error:
-        if isinstance(error, apsw.Error) and not is_damage(error):
+    except OutboxDamaged:
+        damage_note(path).touch()
+        raise
+    except apsw.Error as error:
+        if not is_damage(error):
             raise
         damage_note(path).touch()
         raise OutboxDamaged(f"The outbox is damaged ({error}). The next start of `cxr-edge infer` saves what it holds.") from None
@@ -203,7 +206,7 @@ def _insert(new: OutboxFile, epochs: dict[str, _Epoch], batch: list[Saved]) -> N
     with new.transaction():
         for saved in batch:
             new.db.execute(
-                "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (epochs[saved.epoch].base + saved.seq, *saved[2:]),
             )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ class Saved(NamedTuple):
     quarantined: str | None
     original_name: str
     place: str
+    crc: int
 
 
 class LastSeq(NamedTuple):
@@ -171,7 +173,9 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _outcome(values: list[Any], device: str) -> Saved | None:
-    if len(values) != 9 or not isinstance(values[4], bytes) or values[5] not in {0, 1}:
+    if len(values) == 9 and isinstance(values[4], bytes):
+        values = [*values, zlib.crc32(values[4])]  # of the first layout
+    if len(values) != 10 or not isinstance(values[4], bytes) or values[5] not in {0, 1} or zlib.crc32(values[4]) != values[9]:
         return None
     if not all(isinstance(values[column], str) for column in (1, 3, 7, 8)):
         return None

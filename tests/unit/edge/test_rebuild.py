@@ -8,20 +8,25 @@ import time
 
 import apsw
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from broker.ingest import Inbound, classify
 from broker.ledger import Ledger
 from broker.store import MemoryStore
 from edge.config import Device, Relay, Watch
 from edge.contract.codec import encode
+from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel, topic
 from edge.errors import OutboxDamaged, OutboxError
 from edge.mqtt import Message
-from edge.outbox import Entry, Outbox
+from edge.outbox import Entry, Outbox, Stream
 from edge.outbox_size import RESULTS_BYTES
 from edge.rebuild import outbox_of_infer, outbox_of_relay
 from edge.relay import Relay as RelayProcess
+from edge.salvage import Saved, salvage
 from edge.status import StatusWriter
+from edge.witness import Witness
 from tests.support.messages import result
 from tests.unit.edge.test_relay import ScriptedLink, StopWhen
 
@@ -185,14 +190,14 @@ class Centre:
         return sorted(seq for _, of, seq in self.store.outcomes if of == epoch)
 
 
-def deliver(path, centre):
+def deliver(path, centre, done=lambda: True):
     box = Outbox(path, "clinic-1")
     device = Device(
         device="clinic-1", facility="C", state=str(path.parent), site_key="k", watch=Watch(folder="f"), relay=Relay(window=20)
     )
     link = ScriptedLink(centre)
     relay = RelayProcess(device, box, StatusWriter(device, None, box), lambda *_: link)
-    relay.run(StopWhen(lambda: box.waiting() == 0 and len(link.published(Channel.HELLO)) > 0))
+    relay.run(StopWhen(lambda: box.waiting() == 0 and len(link.published(Channel.HELLO)) > 0 and done()))
     assert box.waiting() == 0
     assert link.most <= 20
     box.close()
@@ -321,7 +326,7 @@ def test_a_crash_while_it_is_rebuilt_is_no_loss(path, monkeypatch, moment):
 def work_until_damaged(box):
     assert box.waiting() == COUNT - RECEIPTED
     while True:
-        time.sleep(0.01)
+        time.sleep(0.5)  # it takes its time to notice, and must be waited for
         box.raise_if_damaged()
 
 
@@ -354,6 +359,30 @@ def test_damage_found_later_ends_the_process_and_the_relay_and_the_next_start_sa
     thread.join()
 
 
+def test_a_note_is_enough_where_a_check_sees_nothing(path):
+    path.with_name("outbox.damaged").touch()
+    with opened(path) as box:
+        assert len(box.streams()) == 2
+        assert box.waiting() == COUNT - RECEIPTED
+    assert not path.with_name("outbox.damaged").exists()
+
+
+def test_a_centre_restored_from_a_backup_gets_back_the_old_epoch_too(path):
+    first_page(path)
+    with opened(path) as box:
+        old = box.streams()[0].epoch
+        fill(box, 3)
+    deliver(path, Centre())
+    empty = Centre()
+    deliver(path, empty, lambda: len(empty.store.outcomes) == COUNT + 3)
+    assert empty.seqs(old) == list(range(1, COUNT + 1))
+
+
+def test_a_receipt_for_more_than_an_epoch_gave_does_not_reach_into_the_next():
+    assert Stream("e", 10, 5).numbers(SeqSet(9, [(11, 12)])) == SeqSet(0, [(11, 15)])
+    assert Stream("e", 10, 5).numbers(SeqSet(2, [(4, 4), (7, 9)])) == SeqSet(0, [(11, 12), (14, 14)])
+
+
 def test_a_relay_that_finds_the_damage_leaves_it_to_infer(path):
     first_page(path)
     with pytest.raises(OutboxDamaged), outbox_of_relay(path, "clinic-1", RESULTS_BYTES, Never()):
@@ -371,3 +400,59 @@ def test_what_is_not_damage_rebuilds_nothing(path):
     with pytest.raises(OutboxError, match="newer version"), opened(path):
         pass
     assert not list(path.parent.glob("outbox-damaged-*"))
+
+
+def read_epoch(path):
+    """The epoch of the outbox as it was left, whatever has become of it since."""
+    (kept,) = {found.epoch for found in salvage(path.with_name("kept") / "outbox.db", "clinic-1") if isinstance(found, Saved)}
+    return kept
+
+
+@given(
+    spoilt=st.lists(
+        st.tuples(st.sampled_from(("outbox.db", "outbox.db-wal")), st.floats(0, 1), st.sampled_from((1, 4, 100, PAGE, 3 * PAGE))),
+        max_size=10,
+    ),
+    length=st.sampled_from((1.0, 1.0, 0.7, 0.1)),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_bytes_are_spoilt_the_device_goes_on_and_gives_no_seq_twice(path, spoilt, length):
+    epoch = read_epoch(path)
+    for name in ("outbox.db", "outbox.db-wal"):
+        raw = bytearray((path.with_name("kept") / name).read_bytes())
+        for at, size in [(int(share * len(raw)), size) for where, share, size in spoilt if where == name]:
+            raw[at : at + size] = random.Random(at).randbytes(min(size, len(raw) - at))
+        path.with_name(name).write_bytes(raw[: int(length * len(raw))] if name == "outbox.db" else raw)
+    path.with_name("outbox.db-shm").unlink(missing_ok=True)
+    with contextlib.closing(Witness(path)) as witness:
+        witness.note(epoch, COUNT)
+    recorded = {
+        found.seq: found.payload for found in salvage(path.with_name("kept") / "outbox.db", "clinic-1") if isinstance(found, Saved)
+    }
+    for _ in range(3):
+        with contextlib.suppress(OutboxDamaged), opened(path) as box:
+            rows = box.unreceipted(0, 1000)  # what the relay would send
+            break
+    else:
+        raise AssertionError("it never becomes sound")
+    with opened(path) as box:
+        box._db.execute("PRAGMA synchronous = OFF").fetchall()
+        assert (epoch, COUNT) in {(stream.epoch, stream.last_seq) for stream in box.streams()}
+        assert all(row.payload == recorded[row.number] for row in rows)
+        seq, new = box.record(Entry("f" * 64, "result", lambda seq: b"new"))
+        assert new
+        assert seq == (COUNT + 1 if box.epoch == epoch else 1)
+        assert box.check_integrity() == "ok"
+    for aside in path.parent.glob("outbox-damaged-*"):
+        aside.unlink()
+
+
+def test_an_outcome_whose_bytes_have_changed_is_a_gap_and_not_another_answer(path):
+    checkpoint(path)
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b'"covid":0.72', b'"covid":0.12'))
+    log_of(path).unlink(missing_ok=True)
+    with pytest.raises(OutboxDamaged, match="no longer what was recorded"), opened(path) as box:
+        box.unreceipted(0, 1)
+    with opened(path) as box:
+        assert (box.streams()[0].last_seq, box.unreceipted(0, 1)) == (COUNT, [])

@@ -16,6 +16,7 @@ from edge.check import check_device
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome, encode
 from edge.contract.messages import MAX_BYTES
+from edge.contract.seqset import SeqSet
 from edge.errors import OutboxFull
 from edge.infer import Trials, infer_forever
 from edge.outbox import Entry, Outbox
@@ -99,6 +100,15 @@ def test_ninety_days_offline_fit(path):
     print(f"bytes per result: {total(path) / DAYS / STUDIES:.0f}, of which payload {len(largest('0' * 32, 18_000))}")
     assert total(path) < RESULTS_BYTES
     assert outbox_bytes(path) < room_for_outcomes(RESULTS_BYTES)
+    box = Outbox(path, "clinic-1")
+    box._db.execute("PRAGMA synchronous = OFF")
+    for work in (lambda: box.mark_receipted(DAYS * STUDIES, []), lambda: box.rewind(SeqSet()), lambda: fill(box, 1)):
+        work()
+        assert path.with_name("outbox.db-wal").stat().st_size < LOG_BYTES // 2, "as many rows at once do not outgrow the log"
+    box.mark_receipted(DAYS * STUDIES, [])
+    assert box.forget(10) == DAYS * STUDIES - 10
+    assert path.with_name("outbox.db-wal").stat().st_size < LOG_BYTES // 2
+    box.close()
 
 
 def test_ninety_days_fit_even_if_each_is_as_large_as_the_contract_allows():
