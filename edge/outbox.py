@@ -206,10 +206,6 @@ class Outbox:
             gone += count
         return gone
 
-    def used(self) -> float:
-        """Return how much of the room for outcomes is taken; 1.0 is full."""
-        return self._file.used()
-
     def streams(self) -> list[Stream]:
         """Return every epoch, the present one last."""
         return [Stream._make(row) for row in self._db.execute("SELECT epoch, base, last_seq FROM stream ORDER BY base")]

@@ -155,8 +155,8 @@ class OutboxFile:
                     self.db.execute(statement)
 
 
-def _crc(payload: Any) -> int:
-    return zlib.crc32(payload)
+def _crc(*payload: Any) -> int:
+    return zlib.crc32(*payload)
 
 
 def damage_note(path: Path) -> Path:

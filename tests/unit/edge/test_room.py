@@ -95,7 +95,7 @@ def test_ninety_days_offline_fit(path):
     fill(box, DAYS * STUDIES)
     assert box.waiting() == DAYS * STUDIES
     assert isinstance(decode_outcome(box.payload(DAYS * STUDIES)), type(EXAMPLES["result"]))
-    assert box.used() < 0.8, "no alarm yet"
+    assert box._file.used() < 0.8, "no alarm yet"
     box.close()
     print(f"bytes per result: {total(path) / DAYS / STUDIES:.0f}, of which payload {len(largest('0' * 32, 18_000))}")
     assert total(path) < RESULTS_BYTES
@@ -146,7 +146,7 @@ def test_years_of_use_stay_below_the_limit(path, small):
         fill(small, 400, 1500)
         small.mark_receipted(small.last_seq(), [])
         small.make_room(0.7)
-        assert small.used() <= 0.71
+        assert small._file.used() <= 0.71
         most = max(most, total(path))
     assert small.last_seq() == 2400
     assert most < SMALL
