@@ -131,7 +131,7 @@ class Outbox:
                 if row[1] != entry.place:  # not the same intake again after a crash, but another file
                     self._db.execute("INSERT OR IGNORE INTO repeat VALUES (?, ?, ?)", (entry.place, row[0], entry.original_name))
                 return self._seq(row[0]), False
-            if self._file.used() >= 1.0:
+            if self._file.is_full():
                 return None
             seq = int(self._file.one("UPDATE stream SET last_seq = last_seq + 1 WHERE base = ? RETURNING last_seq", self._base)[0])
             payload = entry.payload(seq)

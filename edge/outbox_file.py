@@ -11,6 +11,7 @@ Every connection of the device to it is made here, so that all keep one discipli
 
 from __future__ import annotations
 
+import os
 import secrets
 import zlib
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ class OutboxFile:
             apsw.Error: if SQLite cannot use it.
             OutboxError: if it is only just being made, or has the layout of another version of this software.
         """
-        self._log = path.with_name(path.name + "-wal")
+        self._log = f"{path}-wal"
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         self.db = apsw.Connection(str(path), flags=flags)
         self.db.set_busy_timeout(_BUSY_MS)
@@ -121,6 +122,11 @@ class OutboxFile:
         taken = int(self.one("PRAGMA page_count")[0]) - int(self.one("PRAGMA freelist_count")[0])
         return taken / self._most_pages
 
+    def is_full(self) -> bool:
+        """Return whether no further outcome fits."""
+        # One question instead of two, for every outcome until the file has reached its size.
+        return int(self.one("PRAGMA page_count")[0]) >= self._most_pages and self.used() >= 1.0
+
     def transaction(self) -> Transaction:
         """Return a transaction, unless the log is so long already that it could outgrow its part of the room.
 
@@ -139,7 +145,7 @@ class OutboxFile:
 
     def _log_bytes(self) -> int:
         try:
-            return self._log.stat().st_size
+            return os.stat(self._log).st_size
         except FileNotFoundError:
             return 0
 
