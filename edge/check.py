@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.bundle import load_bundle
+from edge.capacity import Capacity
 from edge.classify import runtime
 from edge.clock import synchronised
 from edge.config import Device
@@ -18,6 +19,7 @@ from edge.dicom.readiness import describe
 from edge.errors import CxrError
 from edge.manifest import SHIPPED
 from edge.outbox import Outbox
+from edge.outbox_file import damaged_outboxes
 from edge.page.session import load_pin
 from edge.pseudonym import load_site_key
 from edge.spool import free_bytes
@@ -46,9 +48,11 @@ def check_device(device: Device) -> Iterator[Finding]:
         "state folder", lambda: _folder(state) + ("" if state == Path(device.state) else f": {device.state} is made at start")
     )
     yield _disk(state)
+    yield _room(device, state)
     yield _tried("site key", lambda: f"key {load_site_key(Path(device.site_key)).key_id}")
     yield _tried("model", lambda: _model(device))
     yield _tried("outbox", lambda: _outbox(device))
+    yield from _damaged(Path(device.state))
     yield _tried("TLS files", lambda: _tls_files(device))
     yield _tried("page", lambda: _page(device))
     yield _broker(device)
@@ -96,6 +100,25 @@ def _disk(path: Path) -> Finding:
     return Finding("disk", free >= _LOW_DISK, text if free >= _LOW_DISK else f"{text}: nearly full, make room", fatal=free == 0)
 
 
+def _room(device: Device, state: Path) -> Finding:
+    try:
+        room = Capacity(state, device.storage.results_mb * 2**20).room()
+    except OSError as error:
+        return Finding("room", False, f"{state}: {error.strerror}")
+    advice = {
+        "ok": "",
+        "alarm": ". It is nearly full: restore the link to the centre, or make room on the disk",
+        "full": ". No more X-rays are taken in, and none is lost: restore the link to the centre, or make room on the disk",
+    }[room.level]
+    return Finding("room", room.level == "ok", room.sentence() + advice, fatal=room.level == "full")
+
+
+def _damaged(state: Path) -> Iterator[Finding]:
+    for path in damaged_outboxes(state):
+        text = f"{path} was damaged and put aside; what could be read was saved. Keep a copy elsewhere, then remove it."
+        yield Finding("outbox", False, text, fatal=False)
+
+
 def _model(device: Device) -> str:
     bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
     manifest = bundle.manifest
@@ -109,7 +132,7 @@ def _outbox(device: Device) -> str:
     outbox = Outbox(path, device.device, read_only=True)
     found = outbox.check_integrity()
     if found != "ok":
-        raise CxrError(f"The outbox {path} is damaged ({found}). Keep a copy of the file and tell the people who run the device.")
+        raise CxrError(f"The outbox {path} is damaged ({found}). `cxr-edge run` saves what it holds at its next start.")
     return f"{outbox.waiting()} of {outbox.last_seq()} outcomes wait for a receipt"
 
 

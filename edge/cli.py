@@ -19,9 +19,6 @@ from edge.errors import CxrError
 if TYPE_CHECKING:
     from edge.config import Device
 
-_NO_ROOM = 64 * 2**20
-"""Free bytes below which no picture is taken in."""
-
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
 
@@ -159,6 +156,7 @@ def _run(arguments: Arguments) -> None:
 
 def _watch(arguments: Arguments) -> None:
     device = _begin("watch", arguments)
+    from edge.capacity import Capacity
     from edge.lifecycle import Stop, only_one
     from edge.spool import Spool
     from edge.watch import FolderWatch, watch_forever
@@ -167,7 +165,9 @@ def _watch(arguments: Arguments) -> None:
     with only_one(Path(device.state), "watch"):
         if not Path(device.watch.folder).is_dir():
             raise CxrError(f"The watched folder {device.watch.folder} is not there. Make it, or mount the disk that holds it.")
-        watch_forever(FolderWatch(device.watch, Spool(Path(device.state))), device.watch, stop)
+        spool = Spool(Path(device.state))
+        capacity = Capacity(Path(device.state), device.storage.results_mb * 2**20)
+        watch_forever(FolderWatch(device.watch, spool, capacity.has_room), device.watch, stop)
 
 
 def _infer(arguments: Arguments) -> None:
@@ -188,34 +188,35 @@ def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
     import apsw
 
     from edge.bundle import load_bundle
+    from edge.capacity import LEAST_FREE
     from edge.infer import Inference, Trials, infer_forever
     from edge.local import LocalStore
     from edge.manifest import SHIPPED
-    from edge.outbox import Outbox
     from edge.outcomes import OutcomeWriter
     from edge.pseudonym import load_site_key
+    from edge.rebuild import outbox_of_infer
     from edge.requests import Requests
     from edge.spool import Spool
 
     state = Path(device.state)
     bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
-    outbox = Outbox(state / "outbox.db", device.device)
-    writer = OutcomeWriter(device, load_site_key(Path(device.site_key)), bundle.manifest, outbox.epoch)
+    key = load_site_key(Path(device.site_key))
     spool, local = Spool(state), LocalStore(state)
-    inference = Inference(spool, decoder, bundle, outbox, writer, local, device.model.threshold)
     trials = Trials(state / "in-hand")
 
     def tidy() -> None:
-        spool.trim_done(device.storage.keep_images_mb * 2**20)
+        spool.trim_done(device.storage.keep_images_mb * 2**20, keep_free=2 * LEAST_FREE)
         local.trim(device.storage.keep_local)
 
     try:
-        infer_forever(inference, spool, trials, stop, Requests(state), tidy)
+        with outbox_of_infer(state / "outbox.db", device.device, device.storage.results_mb * 2**20, stop) as outbox:
+            writer = OutcomeWriter(device, key, bundle.manifest, outbox.epoch)
+            inference = Inference(spool, decoder, bundle, outbox, writer, local, device.model.threshold)
+            infer_forever(inference, spool, trials, stop, Requests(state), tidy)
     except apsw.Error as error:
         raise CxrError(f"The outbox cannot be written ({error}). Nothing is lost: the file stays in the spool.") from None
     finally:
         trials.close()
-        outbox.close()
 
 
 def _relay(arguments: Arguments) -> None:
@@ -227,42 +228,42 @@ def _relay(arguments: Arguments) -> None:
     from edge.lifecycle import Stop, only_one
     from edge.manifest import SHIPPED, read_manifest
     from edge.mqtt import PahoLink
-    from edge.outbox import Outbox
+    from edge.rebuild import outbox_of_relay
     from edge.relay import Relay
     from edge.status import StatusWriter
 
     stop = Stop()
     with only_one(Path(device.state), "relay"):
-        outbox = Outbox(Path(device.state) / "outbox.db", device.device)
         try:
             manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
         except CxrError as error:
             logging.error("%s", error)  # what waits is delivered all the same
             manifest = None
+        path, most = Path(device.state) / "outbox.db", device.storage.results_mb * 2**20
         try:
-            Relay(
-                device,
-                outbox,
-                StatusWriter(device, manifest, outbox),
-                lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
-            ).run(stop)
+            with outbox_of_relay(path, device.device, most, stop) as outbox:
+                Relay(
+                    device,
+                    outbox,
+                    StatusWriter(device, manifest, outbox),
+                    lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
+                ).run(stop)
         except apsw.Error as error:
             raise CxrError(f"The outbox cannot be used ({error}). Nothing is lost; delivery goes on when it can be.") from None
-        finally:
-            outbox.close()
 
 
 def _dicom(arguments: Arguments) -> None:
     device = _begin("dicom", arguments)
     if device.dicom is None:
         raise CxrError(f"{arguments.config} has no [dicom] table, so there is nobody to listen to.")
+    from edge.capacity import Capacity
     from edge.dicom.arrival import Admission
     from edge.dicom.commitment import Judge, Requests
     from edge.dicom.listener import Listener, be_silent, limits_of
     from edge.dicom.peers import parse_peers
     from edge.dicom.reports import Reporter, connector
     from edge.lifecycle import Stop, only_one
-    from edge.spool import Spool, free_bytes
+    from edge.spool import Spool
 
     stop = Stop()
     be_silent()
@@ -273,8 +274,8 @@ def _dicom(arguments: Arguments) -> None:
         spool = Spool(state)
         spool.remove_parts()
         max_bytes = device.decode.max_file_mb * 2**20
-        # Room for this object, and for as much again that comes at the same time or is yet to be recorded.
-        admission = Admission(spool, max_bytes, lambda: free_bytes(state) > 2 * max_bytes)
+        capacity = Capacity(state, device.storage.results_mb * 2**20)
+        admission = Admission(spool, max_bytes, capacity.has_room)
         judge = Judge(spool, state / "outbox.db", device.device)
         reporter = Reporter(Requests(state / "commitments"), judge, connector(device.dicom, peers, limits))
         Listener(device.dicom, peers, limits, admission, reporter).run(stop)
@@ -284,37 +285,38 @@ def _page(arguments: Arguments) -> None:
     device = _begin("page", arguments)
     if device.page is None:
         raise CxrError('There is no [page] in the configuration. Add it, with pin = "page.pin".')
+    from edge.capacity import Capacity
     from edge.lifecycle import only_one
     from edge.local import LocalStore
     from edge.manifest import SHIPPED, read_manifest
-    from edge.outbox import Outbox, await_outbox
     from edge.page.app import Parts, create_app
     from edge.page.film import Films
     from edge.page.health import Health
+    from edge.page.reading import Reading
     from edge.page.server import serve
     from edge.page.session import Sessions, load_pin
     from edge.page.studies import Studies
     from edge.page.upload import Uploads
     from edge.requests import Requests
-    from edge.spool import Spool, free_bytes
+    from edge.spool import Spool
 
     state, pin = Path(device.state), load_pin(Path(device.page.pin))
     with only_one(state, "page"):
-        await_outbox(state / "outbox.db")
-        outbox = Outbox(state / "outbox.db", device.device, read_only=True)
+        reading = Reading(state / "outbox.db", device.device)
+        capacity = Capacity(state, device.storage.results_mb * 2**20)
         try:
             manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
         except CxrError:
             manifest = None  # `infer` says so; what was answered can still be read
         parts = Parts(
             facility=device.facility,
-            studies=Studies(state, outbox, LocalStore(state)),
+            studies=Studies(state, reading, LocalStore(state)),
             uploads=Uploads(state, Spool(state), device.decode.max_file_mb * 2**20),
             films=Films(device.decode),
-            health=Health(state, outbox, manifest),
+            health=Health(state, reading, capacity, manifest),
             sessions=Sessions(pin),
             requests=Requests(state),
-            has_room=lambda: free_bytes(state) > _NO_ROOM,
+            has_room=capacity.has_room,
             secure=bool(device.page.certificate),
         )
         serve(create_app(parts), device.page)

@@ -41,8 +41,13 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is kept once it is no longer needed for delivery; `keep_local`: studies of which the page has name and heat."""
+    """How much may be kept. `results_mb` bounds the outbox with its log; 256 hold 200 results a day for 90 days without a link.
 
+    When room runs short, old pictures go first, then the oldest results that have their receipt; others never. `keep_local`: studies
+    of which the clinic's own page has the patient's name and the heat.
+    """
+
+    results_mb: Annotated[int, Meta(ge=32)] = 256
     keep_images_mb: Annotated[int, Meta(ge=0)] = 4096
     keep_receipted: Annotated[int, Meta(ge=0)] = 20_000
     keep_local: Annotated[int, Meta(ge=0)] = 5_000

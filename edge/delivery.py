@@ -1,7 +1,8 @@
 """Which outcome is sent next: a sliding window over the outbox, and again what has no receipt in time. No I/O, no clock.
 
 A publish that the broker acknowledged is not delivered: it may still die with the broker. Only the centre's receipt ends the
-story of an outcome. Until then it is sent again after a timeout that doubles up to 15 minutes.
+story of an outcome. Until then it is sent again after a timeout that doubles up to 15 minutes. A `seq` here is the number of
+an outcome in the outbox, which differs from the seq on the wire only after the outbox was rebuilt.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Source(Protocol):
         """Return outcomes without a receipt, in order."""
         ...
 
-    def payload(self, seq: int) -> bytes | None:
+    def payload(self, number: int) -> bytes | None:
         """Return one of them."""
         ...
 
@@ -94,9 +95,9 @@ class Delivery:
         if not self._fresh and not self._exhausted and len(self._sent) < HORIZON:
             rows = self._source.unreceipted(self._cursor, min(_BATCH, HORIZON - len(self._sent)))
             self._exhausted = not rows
-            self._fresh.extend([row for row in rows if row.seq not in self._sent] if self._sent else rows)
+            self._fresh.extend([row for row in rows if row.number not in self._sent] if self._sent else rows)
             if rows:
-                self._cursor = rows[-1].seq
+                self._cursor = rows[-1].number
         return self._fresh.popleft() if self._fresh else None
 
     def published(self, mid: int, seq: int) -> None:

@@ -4,6 +4,8 @@
     |-- ConfigError          device.toml is missing, unreadable, or says something impossible
     |-- BundleError          the model bundle is broken, tampered with, or not for this software
     |-- OutboxError          the outbox cannot be opened or belongs to another device
+    |   |-- OutboxFull       it has no room at present: wait, nothing is lost
+    |   `-- OutboxDamaged    it is damaged or was replaced: end, and start again
     `-- ImageError           an image that gets no answer (has a reason code)
         |-- Refused          not something this model may answer: the sender can do better
         `-- Unreadable       the file is damaged or is no image
@@ -26,6 +28,14 @@ class BundleError(CxrError):
 
 class OutboxError(CxrError):
     """The outbox cannot be used."""
+
+
+class OutboxFull(OutboxError):
+    """The outbox takes no more until receipts or a larger disk make room."""
+
+
+class OutboxDamaged(OutboxError):
+    """The outbox cannot be trusted; the next start of `cxr-edge infer` rebuilds it."""
 
 
 class ImageError(CxrError):

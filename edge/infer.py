@@ -7,10 +7,12 @@ outbox knows the source key.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -21,6 +23,7 @@ from edge.bundle import Bundle
 from edge.classify import Scores
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
+from edge.errors import OutboxFull
 from edge.lifecycle import Stop
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RESCAN_S = 5.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_TRIALS = 3
 _UNREAD = "unread"
 """In the place of the digest of a file that cannot be read."""
@@ -72,7 +76,8 @@ class Inference:
         """Bring one intake to its outcome; return the seq.
 
         Raises:
-            apsw.Error: if the outbox cannot take it (the file then stays in the spool).
+            OutboxFull: if the outbox has no room at present (the file then stays in the spool).
+            apsw.Error: if the outbox is broken (likewise).
             OSError: if the disk fails (likewise).
         """
         started = time.perf_counter()
@@ -85,6 +90,14 @@ class Inference:
         timings["total"] = (time.perf_counter() - started) * 1e3
         return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
 
+    def raise_if_damaged(self) -> None:
+        """End the work if another process has found the outbox damaged.
+
+        Raises:
+            OutboxDamaged: if it is so.
+        """
+        self._outbox.raise_if_damaged()
+
     def give_up(self, intake: Intake) -> int:
         """Record that an intake has ended this process time and again; return the seq."""
         answer = NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials")
@@ -96,7 +109,7 @@ class Inference:
 
     def void(self, request: VoidRequest) -> int | None:
         """Take back an outcome, once however often it is asked; return the seq, None if there is no such outcome here."""
-        if request.epoch != self._outbox.epoch or self._outbox.row(request.voids) is None:
+        if request.epoch != self._outbox.epoch or request.voids > self._outbox.last_seq():
             return None
         picture = Picture(f"void:{request.epoch}:{request.voids}")
         payload = self._writer.void(picture, request.voids, request.reason)
@@ -184,6 +197,10 @@ class SpoolWatch:
         self._notify = INotify()
         self._notify.add_watch(spool.incoming, flags.MOVED_TO | flags.ONLYDIR)
 
+    def close(self) -> None:
+        """Stop listening."""
+        self._notify.close()
+
     def wait(self, timeout_s: float) -> list[Intake]:
         """Return the files that came in, or nothing after `timeout_s` seconds."""
         return [self._spool.intake(event.name) for event in self._notify.read(timeout=int(timeout_s * 1e3)) if "~" in event.name]
@@ -212,39 +229,81 @@ class Trials:
         os.pwrite(self._file, f"{intake_id} {self._count:4d}\n".encode("ascii"), 0)
         return self._count
 
+    def excuse(self) -> None:
+        """The intake in hand is not to blame for what happened: do not count this time."""
+        self._count = 0
+        os.pwrite(self._file, f"{self._last} {self._count:4d}\n".encode("ascii"), 0)
+
 
 def infer_forever(
     inference: Inference, spool: Spool, trials: Trials, stop: Stop, requests: Requests, tidy: Callable[[], object]
 ) -> None:
     """Process what is in the spool, then what comes, until told to stop; between them, what was asked through the page.
 
-    `tidy` is called every few seconds and removes what is kept no longer. Names of files never go to the log.
+    `tidy` is called every few seconds and removes what is kept no longer. Names of files never go to the log. While outbox or disk
+    are full, everything stays where it is and is tried again.
     """
     watch = SpoolWatch(spool)
+    try:
+        _process_all(watch, inference, spool, trials, stop, requests, tidy)
+    finally:
+        watch.close()
+
+
+def _process_all(
+    watch: SpoolWatch,
+    inference: Inference,
+    spool: Spool,
+    trials: Trials,
+    stop: Stop,
+    requests: Requests,
+    tidy: Callable[[], object],
+) -> None:
     next_scan = 0.0
+    full = False
     while not stop.is_set():
         due = time.monotonic() >= next_scan
         intakes = spool.pending() if due else watch.wait(min(_RESCAN_S, 0.5))
         if due:
             next_scan = time.monotonic() + _RESCAN_S
-        for intake in intakes:
+            inference.raise_if_damaged()
+        work = [partial(_settle, inference, trials, intake) for intake in intakes]
+        for step in [*work, partial(do_requests, inference, requests)]:
             if stop.is_set():
                 return
-            outcome = inference.give_up if trials.begin(intake.id) > MAX_TRIALS else inference.process
             try:
-                outcome(intake)
-            except FileNotFoundError:
-                if intake.path.exists():
+                done = step()
+            except (OutboxFull, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _FULL:
                     raise
-                # Else it was an event for what the scan has already settled.
-        do_requests(inference, requests)
+                trials.excuse()
+                if not full:
+                    log.error("Nothing can be recorded at present, and the X-rays wait in the spool (%s)", error)
+                full = True
+                break  # the next scan finds the others
+            if full and done:
+                log.info("there is room again")
+                full = False
         if due:
             tidy()
 
 
-def do_requests(inference: Inference, requests: Requests) -> None:
-    """Do what was asked through the page."""
-    for path, request in requests.pending():
+def _settle(inference: Inference, trials: Trials, intake: Intake) -> bool:
+    outcome = inference.give_up if trials.begin(intake.id) > MAX_TRIALS else inference.process
+    try:
+        outcome(intake)
+    except FileNotFoundError:
+        if intake.path.exists():
+            raise
+        # Else it was an event for what the scan has already settled.
+    return True
+
+
+def do_requests(inference: Inference, requests: Requests) -> bool:
+    """Do what was asked through the page; return whether anything was."""
+    asked = requests.pending()
+    for path, request in asked:
         seq = None if request is None else inference.void(request)
         log.info("seq %d: void", seq) if seq is not None else log.warning("a request of the page makes no sense here")
         path.unlink(missing_ok=True)
+    return bool(asked)

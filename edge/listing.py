@@ -28,7 +28,7 @@ def listing_lines(outbox: Outbox, limit: int, *, everything: bool, as_json: bool
         if as_json:
             yield msgspec.json.encode(
                 {
-                    "seq": row["seq"],
+                    "seq": outcome.seq,
                     "epoch": outcome.epoch,
                     "kind": row["kind"],
                     "receipted": bool(row["receipted"]),
@@ -43,4 +43,4 @@ def listing_lines(outbox: Outbox, limit: int, *, everything: bool, as_json: bool
             said = "not sure" if outcome.abstained else outcome.label
         elif isinstance(outcome, Refusal | Failure):
             said = " ".join(advice(reason) for reason in outcome.reasons)
-        yield f"{row['seq']:>6}  {state:<10}  {row['kind']:<8} {row['original_name']}: {said}"
+        yield f"{outcome.seq:>6}  {state:<10}  {row['kind']:<8} {row['original_name']}: {said}"

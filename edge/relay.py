@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from edge.config import Device
 from edge.contract.codec import decode_command, decode_receipt, encode
 from edge.contract.errors import ContractError
-from edge.contract.messages import Hello, Receipt, Reply, Status
+from edge.contract.messages import ClosedEpoch, Hello, Receipt, Reply, Status
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel, topic
 from edge.delivery import Delivery
-from edge.errors import CxrError
+from edge.errors import CxrError, OutboxFull
 from edge.lifecycle import Stop
 from edge.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, Link, Message
 from edge.outbox import Outbox
@@ -31,6 +31,11 @@ _LOOK_EVERY_S = 0.1
 _CONNECT_WITHIN_S = 15.0
 _BACKOFF_S = (1.0, 60.0)
 _FORGET_EVERY_S = 3600.0
+_ROOMY = 0.7
+"""Share of the room beyond which what has its receipt is removed before its time; below the alarm."""
+
+_MOST_CLOSED = 16
+"""As many closed epochs as a greeting has room for."""
 
 
 class Relay:
@@ -47,10 +52,15 @@ class Relay:
         self._topic = {channel: topic(device.device, channel) for channel in Channel}
         self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
         self._nonce = ""
+        self._unanswered: set[str] = set()
         self._said: set[str] = set()
 
     def run(self, stop: Stop) -> None:
-        """Connect, deliver, reconnect with a growing, jittered pause, until told to stop."""
+        """Connect, deliver, reconnect with a growing, jittered pause, until told to stop.
+
+        Raises:
+            OutboxDamaged: if another process has found the outbox damaged.
+        """
         pause = _BACKOFF_S[0]
         while not stop.is_set():
             try:
@@ -67,6 +77,7 @@ class Relay:
             self._say_once(why, logging.WARNING)
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
+                self._outbox.raise_if_damaged()
                 time.sleep(0.1)
             pause = min(pause * 2, _BACKOFF_S[1])
 
@@ -95,14 +106,24 @@ class Relay:
         self._delivery.reconnected(time.monotonic())
         link.subscribe([self._topic[Channel.RECEIPT], self._topic[Channel.COMMAND]])
         link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
-        hello = Hello(
-            device=self._device.device,
-            epoch=self._outbox.epoch,
-            lowest_unreceipted=self._outbox.lowest_unreceipted(),
-            last_seq=self._outbox.last_seq(),
-            nonce=self._nonce,
-        )
-        link.publish(self._topic[Channel.HELLO], encode(hello))
+        self._unanswered = {stream.epoch for stream in self._outbox.streams()}
+        self._ask(link)
+
+    def _ask(self, link: Link) -> None:
+        """Say where this device stands in each epoch, and ask where the centre does, until it has answered."""
+        *closed, present = self._outbox.streams()
+        for stream in (present, *closed):
+            if stream.epoch not in self._unanswered:
+                continue
+            hello = Hello(
+                device=self._device.device,
+                epoch=stream.epoch,
+                lowest_unreceipted=self._outbox.lowest_unreceipted(stream),
+                last_seq=stream.last_seq,
+                nonce=self._nonce,
+                closed=[ClosedEpoch(past.epoch, past.last_seq) for past in closed[-_MOST_CLOSED:]] if stream is present else [],
+            )
+            link.publish(self._topic[Channel.HELLO], encode(hello))
 
     def _deliver(self, link: Link, stop: Stop) -> str:
         version = -1
@@ -113,17 +134,19 @@ class Relay:
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _LOOK_EVERY_S
+                self._outbox.raise_if_damaged()
                 if (latest := self._outbox.data_version()) != version:
                     version = latest
                     self._delivery.wake()
             if now >= next_status:
                 next_status = now + self._device.relay.status_every_s
                 link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
+                self._ask(link)  # again: a greeting that no aggregator heard is lost
             if now >= next_forget:
                 next_forget = now + _FORGET_EVERY_S
-                self._outbox.forget(self._device.storage.keep_receipted)
+                self._tidy()
             while (row := self._delivery.take(now)) is not None:
-                self._delivery.published(link.publish(self._topic[Channel.RESULT], row.payload), row.seq)
+                self._delivery.published(link.publish(self._topic[Channel.RESULT], row.payload), row.number)
             for event in _drain(link, max(0.0, min(next_look, self._delivery.next_due()) - now)):
                 if isinstance(event, Closed):
                     return f"the connection was lost: {event.why}"
@@ -161,19 +184,32 @@ class Relay:
                 )
         except ContractError as error:
             self._say_once(f"A message of the centre was not understood ({error}).", logging.WARNING)
+        except OutboxFull as error:  # the receipt is not noted: the outcome is sent again, and so is the receipt
+            self._say_once(str(error), logging.WARNING)
 
     def _on_receipt(self, receipt: Receipt) -> None:
-        if receipt.device != self._device.device or receipt.epoch != self._outbox.epoch:
+        stream = next((one for one in self._outbox.streams() if one.epoch == receipt.epoch), None)
+        if receipt.device != self._device.device or stream is None:
             return  # of an outbox that this device no longer has
+        if receipt.answers == self._nonce:
+            self._unanswered.discard(receipt.epoch)
         held = SeqSet(receipt.through, receipt.plus)
-        quarantined = [(item.seq, item.reason) for item in receipt.quarantined]
-        for seq, reason in quarantined:
-            log.warning("the centre keeps seq %d apart: %s", seq, reason)
-        if receipt.answers == self._nonce and (count := self._outbox.rewind(held)):
+        for item in receipt.quarantined:
+            log.warning("the centre keeps seq %d apart: %s", item.seq, item.reason)
+        if receipt.answers == self._nonce and (count := self._outbox.rewind(held, stream)):
             log.warning("the centre has lost %d results that it once had; they are sent again", count)
             self._delivery.start_over()
-        self._outbox.mark_receipted(held.through, held.ranges, quarantined)
-        self._delivery.receipted(held, [seq for seq, _ in quarantined])
+        numbers = stream.numbers(held)
+        quarantined = [(stream.base + item.seq, item.reason) for item in receipt.quarantined if item.seq <= stream.last_seq]
+        if self._outbox.mark_receipted(numbers.through, numbers.ranges, quarantined):
+            self._outbox.make_room(_ROOMY)
+        self._delivery.receipted(numbers, [number for number, _ in quarantined])
+
+    def _tidy(self) -> None:
+        try:
+            self._outbox.forget(self._device.storage.keep_receipted)
+        except OutboxFull as error:
+            self._say_once(str(error), logging.WARNING)
 
     def _say_once(self, text: str, level: int) -> None:
         if text not in self._said:

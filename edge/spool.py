@@ -148,11 +148,15 @@ class Spool:
                 raise
         return target
 
-    def trim_done(self, max_bytes: int) -> int:
-        """Remove the oldest answered files until at most `max_bytes` are left; return how many went."""
+    def trim_done(self, max_bytes: int, keep_free: int = 0) -> int:
+        """Remove the oldest answered files until at most `max_bytes` are left and `keep_free` bytes of the disk are free.
+
+        Return how many went.
+        """
         with os.scandir(self.done) as entries:
             files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in entries)
         total = sum(size for _, size, _ in files)
+        max_bytes = min(max_bytes, total - (keep_free - free_bytes(self.done)))
         removed = 0
         for _, size, name in files:
             if total <= max_bytes:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import edge
+from edge.capacity import Capacity
 from edge.clock import boot_id, synchronised, wall_clock
 from edge.config import Device
 from edge.contract.bundle import Manifest
 from edge.contract.messages import Status
 from edge.outbox import Outbox
-from edge.spool import free_bytes
+from edge.outbox_file import damaged_outboxes
 
 State = Literal["online", "offline"]
 
@@ -28,6 +29,8 @@ class StatusWriter:
 
     def __call__(self, state: State) -> Status:
         """Return the status as it is now."""
+        state_folder = Path(self.device.state)
+        room = Capacity(state_folder, self.device.storage.results_mb * 2**20).room()
         return Status(
             device=self.device.device,
             facility=self.device.facility,
@@ -38,7 +41,13 @@ class StatusWriter:
             epoch=self.outbox.epoch,
             last_seq=self.outbox.last_seq(),
             waiting=self.outbox.waiting(),
-            disk_free_bytes=free_bytes(Path(self.device.state)),
+            disk_free_bytes=room.disk_free,
+            room=room.level,
+            results_bytes=room.results,
+            results_limit_bytes=room.results_limit,
+            spool_files=room.spooled_files,
+            spool_bytes=room.spooled,
+            damaged_outboxes=len(damaged_outboxes(state_folder)),
             boot_id=boot_id(),
             uptime_s=round(time.clock_gettime(time.CLOCK_BOOTTIME), 1),
             clock_synchronised=synchronised(),

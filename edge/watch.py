@@ -13,6 +13,7 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -29,8 +30,8 @@ _UNFINISHED = (".part", ".tmp", ".partial", ".crdownload", ".filepart")
 class FolderWatch:
     """Moves finished files of one folder into the spool."""
 
-    def __init__(self, settings: Watch, spool: Spool) -> None:
-        """Start listening.
+    def __init__(self, settings: Watch, spool: Spool, has_room: Callable[[], bool] = lambda: True) -> None:
+        """Start listening. While `has_room` says no, every file stays where it is.
 
         Raises:
             OSError: if the folder is not there or the system's inotify limit is reached.
@@ -38,6 +39,8 @@ class FolderWatch:
         self._settings = settings
         self._folder = Path(settings.folder)
         self._spool = spool
+        self._has_room = has_room
+        self._refusing = False
         self._seen: dict[str, tuple[int, int, float]] = {}
         self._complained: set[str] = set()
         self._notify = INotify()
@@ -81,7 +84,7 @@ class FolderWatch:
         self._notify.close()
 
     def _take(self, path: Path) -> bool:
-        if not _is_candidate(path):
+        if not _is_candidate(path) or not self._may_take():
             return False
         try:
             self._spool.admit(path)
@@ -99,6 +102,19 @@ class FolderWatch:
             return False
         self._complained.clear()
         return True
+
+    def _may_take(self) -> bool:
+        """Say once, not for each file, that there is no room, and once that there is again."""
+        refusing = not self._has_room()
+        if refusing and not self._refusing:
+            log.error(
+                "No room for more X-rays: they stay in the watched folder and are taken when there is. Restore the link to the "
+                "centre or free the disk; `cxr-edge check` says which."
+            )
+        elif self._refusing and not refusing:
+            log.info("there is room again")
+        self._refusing = refusing
+        return not refusing
 
 
 def _is_candidate(entry: os.DirEntry[str] | Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from broker.reader import StoredDevice, StoredOdd, StoredOutcome
-from edge.contract.messages import Failure, Refusal, Result, Void
+from edge.contract.messages import Failure, Refusal, Result, Status, Void
 from edge.contract.reasons import advice
 
 Tone = Literal["answer", "finding", "unsure", "problem", "void"]
@@ -82,6 +82,7 @@ class DeviceView:
     waiting: str
     missing: int
     clock: str
+    alarms: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,13 @@ def device_view(row: StoredDevice) -> DeviceView:
         waiting,
         row.missing,
         clock,
+        _alarms(status) if status else [],
     )
+
+
+def _alarms(status: Status) -> list[str]:
+    alarms = {"alarm": ["storage nearly full"], "full": ["storage full: it takes no more X-rays"]}.get(status.room or "", [])
+    return [*alarms, "an outbox was damaged and rebuilt"] if status.damaged_outboxes else alarms
 
 
 def odd_view(row: StoredOdd) -> OddView:

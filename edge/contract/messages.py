@@ -116,6 +116,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: Through | None = None
     waiting: Annotated[int, Meta(ge=0, description="outcomes without a receipt")] | None = None
     disk_free_bytes: Annotated[int, Meta(ge=0)] | None = None
+    room: Annotated[Literal["ok", "alarm", "full"], Meta(description="full: no further X-ray is taken in")] | None = None
+    results_bytes: Annotated[int, Meta(ge=0, description="what outcomes take on the device")] | None = None
+    results_limit_bytes: Annotated[int, Meta(ge=0)] | None = None
+    spool_files: Annotated[int, Meta(ge=0, description="X-rays that wait to be read")] | None = None
+    spool_bytes: Annotated[int, Meta(ge=0)] | None = None
+    damaged_outboxes: Annotated[int, Meta(ge=0, description="outboxes that were put aside as damaged")] | None = None
     boot_id: Short | None = None
     uptime_s: Annotated[float, Meta(ge=0.0)] | None = None
     clock_synchronised: bool | None = None

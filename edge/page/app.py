@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from edge.errors import OutboxError
 from edge.page.film import Films
 from edge.page.health import Health
 from edge.page.session import COOKIE, LASTS_S, Sessions
@@ -66,15 +67,15 @@ def create_app(parts: Parts) -> Starlette:
         Route("/language", page.language, methods=["POST"]),
         Route("/uploads", page.upload, methods=["POST"]),
         Route("/uploads/{intake}", page.progress),
-        Route("/studies/{seq:int}", page.study),
-        Route("/studies/{seq:int}/film.png", page.film),
-        Route("/studies/{seq:int}/slip", page.slip),
-        Route("/studies/{seq:int}/wrong-patient", page.wrong_patient, methods=["POST"]),
+        Route("/studies/{number:int}", page.study),
+        Route("/studies/{number:int}/film.png", page.film),
+        Route("/studies/{number:int}/slip", page.slip),
+        Route("/studies/{number:int}/wrong-patient", page.wrong_patient, methods=["POST"]),
         Route("/device", page.device),
         Route("/healthz", page.healthz),
         Mount("/static", StaticFiles(packages=[("edge.page", "static")])),
     ]
-    handlers: Mapping[Any, Any] = {HTTPException: page.not_found, Exception: page.broken}
+    handlers: Mapping[Any, Any] = {HTTPException: page.not_found, OutboxError: page.not_yet, Exception: page.broken}
     return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(BaseHTTPMiddleware, dispatch=page.guard)])
 
 
@@ -155,7 +156,7 @@ class _Page:
         return JSONResponse({"intake": intake.id}, 201)
 
     async def progress(self, request: Request) -> Response:
-        return JSONResponse({"seq": self._parts.studies.seq_of(request.path_params["intake"])})
+        return JSONResponse({"study": self._parts.studies.number_of(request.path_params["intake"])})
 
     async def study(self, request: Request) -> Response:
         return self._render(request, "study.html", study=self._study(request), asked=request.query_params.get("asked") == "1")
@@ -174,8 +175,8 @@ class _Page:
     async def wrong_patient(self, request: Request) -> Response:
         study = self._study(request)
         if study.may_void:
-            self._parts.requests.void(self._parts.studies.epoch, study.seq, _WRONG_PATIENT)
-        return RedirectResponse(f"/studies/{study.seq}?asked=1", 303)
+            self._parts.requests.void(study.epoch, study.seq, _WRONG_PATIENT)
+        return RedirectResponse(f"/studies/{study.number}?asked=1", 303)
 
     async def device(self, request: Request) -> Response:
         return self._render(request, "device.html", health=self._parts.health.read(_words(request)))
@@ -188,14 +189,19 @@ class _Page:
         status = error.status_code if isinstance(error, HTTPException) else 404
         return self._render(request, "error.html", status=status, message="error.none")
 
+    async def not_yet(self, request: Request, _error: Exception) -> Response:
+        if request.url.path in ("/healthz",) or request.url.path.startswith("/uploads/"):
+            return JSONResponse({"study": None}, 503)
+        return self._render(request, "error.html", status=503, message="error.not_yet")
+
     async def broken(self, request: Request, _error: Exception) -> Response:
         response = self._render(request, "error.html", status=500, message="error.broken")
         response.headers.update(HEADERS)
         return response
 
     def _study(self, request: Request) -> Study:
-        seq = request.path_params["seq"]
-        study = self._parts.studies.one(seq, _words(request)) if 0 < seq < 2**62 else None
+        number = request.path_params["number"]
+        study = self._parts.studies.one(number, _words(request)) if 0 < number < 2**62 else None
         if study is None:
             raise HTTPException(404)
         return study

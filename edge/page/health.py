@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.capacity import Capacity
 from edge.clock import synchronised
 from edge.contract.bundle import Manifest
-from edge.outbox import Outbox
+from edge.page.reading import Reading
 from edge.page.words import Words
-from edge.spool import free_bytes
-
-_LOW_DISK = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -27,18 +25,24 @@ class Health:
     """Of one device."""
 
     state: Path
-    outbox: Outbox
+    reading: Reading
+    capacity: Capacity
     manifest: Manifest | None
 
     def read(self, words: Words) -> Condition:
         """Return how it is now."""
         troubles: list[str] = []
         facts: list[str] = []
-        free = free_bytes(self.state)
-        (troubles if free < _LOW_DISK else facts).append(
-            words("health.disk_low" if free < _LOW_DISK else "health.disk", free=f"{free / 1e9:.1f}")
-        )
-        waiting = self.outbox.waiting()
+        room = self.capacity.room()
+        free = f"{room.disk_free / 1e9:.1f}"
+        if room.level == "full":
+            troubles.append(words("send.no_room"))
+        if room.disk_free < 2 * room.least_free:
+            troubles.append(words("health.disk_low", free=free))
+        else:
+            facts.append(words("health.disk", free=free))
+        with self.reading.open() as outbox:
+            waiting = outbox.waiting()
         facts.append(words("health.waiting", count=waiting) if waiting else words("health.waiting_none"))
         if (spooled := _count(self.state / "spool")) > 0:
             facts.append(words("health.spool", count=spooled))

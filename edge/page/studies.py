@@ -11,7 +11,7 @@ from edge.clock import synchronised
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.local import Heat, LocalFacts, LocalStore
-from edge.outbox import Outbox
+from edge.page.reading import Reading
 from edge.page.words import Words
 
 Tone = Literal["answer", "finding", "unsure", "problem", "void"]
@@ -33,8 +33,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Study:
-    """One outcome as the clinic reads it. picture: the file, if it is still there."""
+    """One outcome as the clinic reads it. number: in this outbox; seq: in its epoch. picture: the file, if it is still there."""
 
+    number: int
+    epoch: str
     seq: int
     intake_id: str
     tone: Tone
@@ -59,49 +61,50 @@ class Study:
 class Studies:
     """Of one device."""
 
-    def __init__(self, state: Path, outbox: Outbox, local: LocalStore) -> None:
+    def __init__(self, state: Path, reading: Reading, local: LocalStore) -> None:
         self._state = state
-        self._outbox = outbox
+        self._reading = reading
         self._local = local
-
-    @property
-    def epoch(self) -> str:
-        """Of the outbox."""
-        return self._outbox.epoch
 
     def list(self, words: Words) -> tuple[list[Study], bool]:
         """Return (studies, whether they are those of today); the latest ones where the clock cannot tell the day."""
-        voided = self._outbox.voided()
-        rows = [self._study(row, words, voided) for row in self._outbox.listing(_LISTED) if row["kind"] != "void"]
+        with self._reading.open() as outbox:
+            voided, rows = outbox.voided(), outbox.listing(_LISTED)
+            studies = [self._study(row, words, voided, outbox.epoch) for row in rows if row["kind"] != "void"]
         if not synchronised():
-            return rows, False
+            return studies, False
         today = datetime.datetime.now().astimezone().date().isoformat()
-        return [study for study in rows if study.day == today], True
+        return [study for study in studies if study.day == today], True
 
-    def one(self, seq: int, words: Words) -> Study | None:
+    def one(self, number: int, words: Words) -> Study | None:
         """Return one study."""
-        row = self._outbox.row(seq)
-        return None if row is None else self._study(row, words, self._outbox.voided())
+        with self._reading.open() as outbox:
+            row = outbox.row(number)
+            return None if row is None else self._study(row, words, outbox.voided(), outbox.epoch)
 
-    def seq_of(self, intake_id: str) -> int | None:
+    def number_of(self, intake_id: str) -> int | None:
         """Return in which outcome an intake ended; None while it waits."""
-        return self._outbox.seq_of_place(intake_id)
+        with self._reading.open() as outbox:
+            return outbox.number_of_place(intake_id)
 
     def waiting(self) -> int:
         """Return how many outcomes have no receipt."""
-        return self._outbox.waiting()
+        with self._reading.open() as outbox:
+            return outbox.waiting()
 
-    def _study(self, row: dict[str, Any], words: Words, voided: dict[int, int]) -> Study:
+    def _study(self, row: dict[str, Any], words: Words, all_voided: set[tuple[str, int]], epoch: str) -> Study:
         outcome = decode_outcome(row["payload"])
         path = Path(str(row["place"]))
         facts = self._local.read(path.stem) if path.stem else LocalFacts()
         tone, headline, notes = _said(outcome, words)
-        seq = int(row["seq"])
-        if seq in voided:
+        voided = (outcome.epoch, outcome.seq) in all_voided
+        if voided:
             tone, notes = "void", [words("study.voided"), *notes]
         time, day = _when(outcome)
         return Study(
-            seq=seq,
+            number=int(row["number"]),
+            epoch=outcome.epoch,
+            seq=outcome.seq,
             intake_id=path.stem,
             tone=tone,
             headline=headline,
@@ -118,8 +121,9 @@ class Studies:
             typicality=round(100 * outcome.typicality) if isinstance(outcome, Result) and outcome.typicality is not None else None,
             picture=self._picture(path),
             heat=facts.heat if isinstance(outcome, Result) else None,
-            voided=seq in voided,
-            may_void=not isinstance(outcome, Void) and seq not in voided,
+            voided=voided,
+            # What a rebuilt outbox took over from an earlier epoch is closed: only the centre can take it back.
+            may_void=not isinstance(outcome, Void) and not voided and outcome.epoch == epoch,
         )
 
     def _picture(self, place: Path) -> Path | None:

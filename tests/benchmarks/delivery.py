@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+import zlib
 from pathlib import Path
 
 from edge.config import Relay
@@ -28,8 +29,9 @@ def measure(home: Path) -> Figures:
     outbox._db.execute("BEGIN")
     for number in range(ROWS):
         outbox._db.execute(
-            "INSERT INTO outcome (seq, source_key, kind, payload, original_name, place) VALUES (?, ?, 'result', ?, '', '')",
-            (number + 1, str(number), os.urandom(PAYLOAD // 2).hex().encode()),
+            "INSERT INTO outcome (number, source_key, kind, payload, original_name, place, crc) "
+            "VALUES (?, ?, 'result', ?, '', '', ?)",
+            (number + 1, str(number), payload := os.urandom(PAYLOAD // 2).hex().encode(), zlib.crc32(payload)),
         )
     outbox._db.execute("COMMIT")
     with loopback_mosquitto(home / "mosquitto") as broker:
@@ -79,7 +81,7 @@ def _drain(outbox: Outbox, url: str) -> float:
     while acked < ROWS:
         now = time.monotonic()
         while (row := delivery.take(now)) is not None:
-            delivery.published(link.publish("cxr/v1/bench/result", row.payload), row.seq)
+            delivery.published(link.publish("cxr/v1/bench/result", row.payload), row.number)
         events = link.poll(1.0)
         while events:
             event = events.popleft()

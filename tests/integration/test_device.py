@@ -39,8 +39,9 @@ def outcomes(device):
     except OutboxError:
         return {}  # it is only just being made
     try:
-        payloads = {row["seq"]: row["payload"] for row in outbox.listing(1000)}
-        return {name: decode_outcome(payloads[seq]) for name, seq in outbox.seq_of_files().items()}
+        seqs = outbox.seq_of_files()  # first: another outcome may come between the two
+        payloads = {row["number"]: row["payload"] for row in outbox.listing(1000)}
+        return {name: decode_outcome(payloads[seq]) for name, seq in seqs.items()}
     finally:
         outbox.close()
 

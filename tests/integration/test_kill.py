@@ -131,7 +131,7 @@ def _settle(device: Device, centre: Centre) -> None:
 
 def _compare(device: Device, centre: Centre, kills: Counter[str]) -> None:
     with sqlite3.connect(device.state / "outbox.db") as db:
-        sent = {row[0]: (row[1], row[2]) for row in db.execute("SELECT seq, payload, original_name FROM outcome")}
+        sent = {row[0]: (row[1], row[2]) for row in db.execute("SELECT number, payload, original_name FROM outcome")}
         (epoch,) = db.execute("SELECT epoch FROM stream").fetchone()
     held = centre.rows()
     names = Counter(name for _, name in sent.values())

@@ -31,8 +31,8 @@ async function send(file) {
 
 async function follow(intake) {
   for (let i = 0; i < 120; i++) {
-    const { seq } = await (await fetch("/uploads/" + intake)).json();
-    if (seq) { location.href = "/studies/" + seq; return; }
+    const { study } = await (await fetch("/uploads/" + intake)).json();
+    if (study) { location.href = "/studies/" + study; return; }
     await new Promise((done) => setTimeout(done, i < 20 ? 150 : 500));
   }
   say(box.dataset.slow);

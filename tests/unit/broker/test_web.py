@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 
 from broker.aggregate import Aggregator
 from broker.database import parse_url
-from broker.reader import Reader, StoredOutcome
+from broker.reader import Reader, StoredDevice, StoredOutcome
 from broker.sql_store import SqlStore
 from broker.web.app import create_app
-from broker.web.view import QUARANTINE_REASONS, _percent, outcome_view
+from broker.web.view import QUARANTINE_REASONS, _percent, device_view, outcome_view
 from edge.contract import codec
 from edge.contract.topics import Channel
 from tests.support import messages
@@ -162,6 +162,15 @@ def test_every_answer_is_protected(centre: Centre) -> None:
     page = centre.page.get("/").text
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|hx-on|javascript:", page)
     assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", page)
+
+
+def test_a_device_that_is_full_or_rebuilt_says_so() -> None:
+    def alarms(**changes: object) -> list[str]:
+        return device_view(StoredDevice("dev-a", 1, 1, messages.status(**changes), 0)).alarms
+
+    assert alarms() == alarms(room="ok", damaged_outboxes=0) == []
+    assert alarms(room="alarm") == ["storage nearly full"]
+    assert alarms(room="full", damaged_outboxes=2) == ["storage full: it takes no more X-rays", "an outbox was damaged and rebuilt"]
 
 
 def test_what_devices_send_stays_text(centre: Centre) -> None:

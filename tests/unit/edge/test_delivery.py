@@ -27,8 +27,8 @@ def publish_all(delivery, now, mids):
     sent = []
     while (row := delivery.take(now)) is not None:
         mid = next(mids)
-        delivery.published(mid, row.seq)
-        sent.append((mid, row.seq))
+        delivery.published(mid, row.number)
+        sent.append((mid, row.number))
     return sent
 
 

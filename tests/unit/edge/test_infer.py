@@ -269,7 +269,7 @@ def test_an_outcome_is_taken_back_once_however_often_it_is_asked(bench):
     assert isinstance(result, Result)
     assert isinstance(void, Void)
     assert (void.voids, void.reasons) == (seq, ["wrong_patient"])
-    assert bench.outbox.voided() == {seq: void.seq}
+    assert bench.outbox.voided() == {(bench.outbox.epoch, seq)}
     assert requests.pending() == []
 
 

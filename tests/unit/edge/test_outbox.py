@@ -84,7 +84,7 @@ class AgainstModel(RuleBasedStateMachine):
         assert self.outbox.waiting() == len(waiting)
         assert self.outbox.lowest_unreceipted() == (waiting[0] if waiting else self.last + 1)
         rows = self.outbox.unreceipted(0, 100)
-        assert [(row.seq, row.payload) for row in rows] == [(seq, f"{keys[seq]}:{seq}".encode()) for seq in waiting]
+        assert [(row.number, row.payload) for row in rows] == [(seq, f"{keys[seq]}:{seq}".encode()) for seq in waiting]
         assert all(self.outbox.payload(seq) is None for seq in self.receipted)
 
     def teardown(self):
@@ -105,8 +105,9 @@ def box(tmp_path):
 
 def test_every_commit_is_forced_to_the_disk(box):
     """synchronous=FULL in WAL mode: anything less lost thousands of acknowledged rows in simulated power cuts."""
-    assert box._one("PRAGMA synchronous") == (2,)
-    assert box._one("PRAGMA journal_mode") == ("wal",)
+    assert box._file.one("PRAGMA synchronous") == (2,)
+    assert box._file.one("PRAGMA journal_mode") == ("wal",)
+    assert box._file.one("PRAGMA journal_size_limit") == (4 * 2**20,)
 
 
 def test_a_commit_calls_fsync_before_it_returns(tmp_path):

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 
+import msgspec
 import pytest
 
 from edge.config import Device, Relay, Watch
@@ -177,6 +178,20 @@ def test_a_centre_restored_from_a_backup_gets_back_what_it_lost(device, outbox):
     link = ScriptedLink(centre)
     run(device, outbox, link, lambda: len(link.published(Channel.RESULT)) >= 5 and outbox.waiting() == 0)
     assert link.published(Channel.RESULT) == [f'{{"seq":{n}}}'.encode() for n in (5, 6, 7, 9, 10)]
+
+
+def test_a_greeting_is_repeated_until_the_centre_has_answered(device, outbox):
+    fill(outbox, 1)
+    device = msgspec.structs.replace(device, relay=Relay(receipt_timeout_s=60, status_every_s=0.01))
+
+    def centre(link, name, payload):
+        asked = link.published(Channel.HELLO)
+        return [receipt(outbox, 0, answers=decode_hello(payload).nonce)] if name == T[Channel.HELLO] and len(asked) == 3 else []
+
+    link = ScriptedLink(centre)
+    run(device, outbox, link, lambda: len(link.published(Channel.STATUS)) >= 8)
+    assert len(link.published(Channel.HELLO)) == 3
+    assert len(set(link.published(Channel.HELLO))) == 1
 
 
 def test_an_old_receipt_with_a_low_watermark_is_no_loss(device, outbox):
