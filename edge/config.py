@@ -43,8 +43,8 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much may be kept. `results_mb` bounds the outbox with its log; 256 hold 200 results a day for 90 days without a link.
 
-    When room runs short, old pictures go first, then the oldest results that have their receipt; others never. `keep_local`: studies
-    of which the clinic's own page has the patient's name and the heat.
+    When room runs short, old pictures go first, then the oldest results that have their receipt; others never. `keep_local`: how
+    many studies the clinic's own page can name the patient of.
     """
 
     results_mb: Annotated[int, Meta(ge=32)] = 256

@@ -256,9 +256,9 @@ class Outbox:
 
     def number_of_place(self, intake_id: str) -> int | None:
         """Return in which outcome the intake ended whose file is kept under this name, without its suffix."""
-        first = "SELECT number FROM outcome WHERE place LIKE :place"
         row = self._db.execute(
-            first + " UNION ALL SELECT number FROM repeat WHERE place LIKE :place LIMIT 1", {"place": f"{intake_id}%"}
+            "SELECT number FROM (SELECT number, place FROM outcome UNION ALL SELECT number, place FROM repeat) WHERE place LIKE ?",
+            (f"{intake_id}%",),
         ).fetchone()
         return None if row is None else int(str(row[0]))
 

@@ -176,6 +176,7 @@ def test_pages_need_nothing_from_outside_and_make_no_trouble(browser: Browser, c
     watched.page.get_by_label(re.compile("PIN")).fill(clinic.pin)
     watched.page.keyboard.press("Enter")
     watched.page.wait_for_url(clinic.home + "/")
+    watched.page.wait_for_load_state("networkidle")
     for path in ("/studies/1", "/studies/1/slip", "/device", "/"):
         watched.page.goto(clinic.home + path)
         watched.page.wait_for_load_state("networkidle")

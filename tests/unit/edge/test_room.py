@@ -21,6 +21,7 @@ from edge.errors import OutboxFull
 from edge.infer import Trials, infer_forever
 from edge.outbox import Entry, Outbox
 from edge.outbox_size import LOG_BYTES, RESULTS_BYTES, SPARE_BYTES, outbox_bytes, room_for_outcomes
+from edge.requests import Requests
 from edge.spool import Spool
 from edge.status import StatusWriter
 from edge.watch import FolderWatch
@@ -302,7 +303,7 @@ def test_infer_waits_with_the_file_in_the_spool_and_blames_no_picture(tmp_path, 
         spool.admit(tmp_path / name)
     inference = Full(spool, [OutboxFull("full"), OSError(28, "No space left on device")] * 4)
     trials = Trials(tmp_path / "in-hand")
-    infer_forever(inference, spool, trials, StopWhen(lambda: spool.pending() == []), 2**40)
+    infer_forever(inference, spool, trials, StopWhen(lambda: spool.pending() == []), Requests(tmp_path), lambda: None)
     trials.close()
     assert len(inference.tried) == 10
     assert caplog.text.count("Nothing can be recorded at present") == 1
@@ -314,7 +315,7 @@ def test_a_disk_that_fails_ends_infer(tmp_path):
     spool.admit(tmp_path / "c.png")
     inference = Full(spool, [OSError(5, "Input/output error")])
     with closing(Trials(tmp_path / "in-hand")) as trials, pytest.raises(OSError, match="Input/output"):
-        infer_forever(inference, spool, trials, StopWhen(lambda: False), 2**40)
+        infer_forever(inference, spool, trials, StopWhen(lambda: False), Requests(tmp_path), lambda: None)
     assert len(spool.pending()) == 1
 
 
