@@ -37,7 +37,7 @@ setup-all:
 	@scripts/ensure-venv edge export broker dev
 
 programs:
-	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace
+	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -142,9 +142,15 @@ def _gray(image: Image.Image) -> Decoded:
     if image.mode in ("L", "LA", "1"):
         return Decoded(image if image.mode == "L" else image.convert("L"))
     if image.mode.startswith("I") or image.mode == "F":
-        return Decoded(to_image(_from_deep(image)))
+        frame = _from_deep(image)
+        return Decoded(to_image(255 - frame if _white_is_zero(image) else frame))
     gray, chroma = colour_to_gray(image.convert("RGB"))
     return Decoded(gray, chroma)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether a deep TIFF is stored inverted, which Pillow undoes for eight bits only."""
+    return getattr(image, "tag_v2", {}).get(262) == 0
 
 
 def _from_deep(image: Image.Image) -> Frame:

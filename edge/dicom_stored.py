@@ -18,11 +18,13 @@ from PIL import Image
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     JPEG2000,
-    JPEG2000TransferSyntaxes,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     JPEGLSNearLossless,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
     RLELossless,
 )
 
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
 Cells = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-_COMPRESSED = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
-_LOSSY = frozenset({JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
+_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
+_COMPRESSED = _LOSSY | {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _decompressed(data: Dataset, lossy: bool) -> Stored:
     elif stream.lossless_jpeg or stream.bits > 8:
         cells = _by_gdcm(content, stream)
     else:
-        return Stored(_by_libjpeg(content, data), stream.bits)
+        return Stored(_by_libjpeg(content, data), stream.bits, lossy)
     if stream.samples == 3 and "YBR_FULL" in str(data.get("PhotometricInterpretation", "")):
         cells = np.asarray(Image.frombytes("YCbCr", (stream.columns, stream.rows), cells.tobytes()).convert("RGB"))
     return Stored(cells, stream.bits, lossy)
@@ -196,10 +198,11 @@ def _by_gdcm(content: bytes, stream: Codestream) -> Cells:
 
 def _shaped(decoded: bytes | bytearray, stream: Codestream, shape: tuple[int, ...] = ()) -> Cells:
     cells = _unsigned(np.frombuffer(decoded, "u1" if stream.bits <= 8 else "<u2"))
-    if cells.size != stream.rows * stream.columns * stream.samples:
-        raise Unreadable("damaged", f"{cells.size} samples came out of {stream.rows * stream.columns * stream.samples}")
+    needed = stream.rows * stream.columns * stream.samples
+    if cells.size not in (needed, needed + needed % 2):  # gdcm makes an odd number of bytes even
+        raise Unreadable("damaged", f"{cells.size} samples came out of {needed}")
     whole = shape or (stream.rows, stream.columns, stream.samples)
-    return cells.reshape(whole if stream.samples > 1 else whole[:2])
+    return cells[:needed].reshape(whole if stream.samples > 1 else whole[:2])
 
 
 def _check_end(content: bytes) -> None:
