@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     JPEG2000,
     JPEG2000Lossless,
@@ -29,6 +29,7 @@ from pydicom.uid import (
 )
 
 from edge.codestream import JPEG_2000, JPEG_LS, Codestream, read_codestream
+from edge.dicom_rle import decode_rle
 from edge.errors import Unreadable
 
 if TYPE_CHECKING:
@@ -62,13 +63,15 @@ def read_stored(data: Dataset) -> Stored:
         Exception: what pydicom and the decoders raise on damaged content.
     """
     syntax = data.file_meta.TransferSyntaxUID
+    if syntax == RLELossless:
+        return _run_length(data)
     if syntax in _COMPRESSED:
         return _decompressed(data, syntax in _LOSSY)
-    if syntax.is_encapsulated and syntax != RLELossless:
+    if syntax.is_encapsulated:
         raise Unreadable("unsupported_encoding", f"transfer syntax {syntax}")
     # The unused bits of a cell are for the table of `edge.dicom_grayscale`; here they would cost a copy.
     options: Any = {"correct_unused_bits": False, "view_only": True}
-    cells, _ = get_decoder(syntax).as_array(data, index=0, decoding_plugin="pydicom" if syntax == RLELossless else "", **options)
+    cells, _ = get_decoder(syntax).as_array(data, index=0, **options)
     return Stored(_unsigned(cells), int(data.BitsAllocated))
 
 
@@ -78,6 +81,19 @@ def _unsigned(cells: npt.NDArray[Any]) -> Cells:
     if native.itemsize == 1:
         return native.view(np.uint8)
     return native.view(np.uint16)
+
+
+def _run_length(data: Dataset) -> Stored:
+    samples, bits = int(data.get("SamplesPerPixel", 1)), int(data.BitsAllocated)
+    cells = decode_rle(join_fragments(data.PixelData), int(data.Rows), int(data.Columns), samples, bits // 8)
+    whole = _unsigned(cells if bits == 8 else cells.view("<u2"))[..., 0]
+    return Stored(whole[..., 0] if samples == 1 else _in_rgb(whole, data), bits)
+
+
+def _in_rgb(cells: Cells, data: Dataset) -> Cells:
+    if "YBR_FULL" in str(data.get("PhotometricInterpretation", "")):
+        return _unsigned(convert_color_space(cells, "YBR_FULL", "RGB"))
+    return cells
 
 
 def _decompressed(data: Dataset, lossy: bool) -> Stored:
@@ -92,9 +108,7 @@ def _decompressed(data: Dataset, lossy: bool) -> Stored:
         cells = _by_gdcm(content, stream)
     else:
         return Stored(_by_libjpeg(content, data), stream.bits, lossy)
-    if stream.samples == 3 and "YBR_FULL" in str(data.get("PhotometricInterpretation", "")):
-        cells = np.asarray(Image.frombytes("YCbCr", (stream.columns, stream.rows), cells.tobytes()).convert("RGB"))
-    return Stored(cells, stream.bits, lossy)
+    return Stored(cells if stream.samples == 1 else _in_rgb(cells, data), stream.bits, lossy)
 
 
 def join_fragments(value: bytes) -> bytes:
