@@ -18,6 +18,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     JPEG2000,
+    UID,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -68,11 +69,16 @@ def read_stored(data: Dataset) -> Stored:
     if syntax in _COMPRESSED:
         return _decompressed(data, syntax in _LOSSY)
     if syntax.is_encapsulated:
-        raise Unreadable("unsupported_encoding", f"transfer syntax {syntax}")
+        raise Unreadable("unsupported_encoding", f"transfer syntax {known_uid(syntax)}")
     # The unused bits of a cell are for the table of `edge.dicom_grayscale`; here they would cost a copy.
     options: Any = {"correct_unused_bits": False, "view_only": True}
     cells, _ = get_decoder(syntax).as_array(data, index=0, **options)
     return Stored(_unsigned(cells), int(data.BitsAllocated))
+
+
+def known_uid(uid: object) -> str:
+    """Return the name of a UID of the standard, else "another": in a damaged file it may be anything, a patient's name too."""
+    return uid.name if isinstance(uid, UID) and uid.name != uid else "another"
 
 
 def _unsigned(cells: npt.NDArray[Any]) -> Cells:
@@ -141,10 +147,10 @@ def _check(stream: Codestream, data: Dataset) -> None:
     if (stream.rows, stream.columns, stream.samples) != (rows, columns, samples):
         inside = f"{stream.columns} x {stream.rows} x {stream.samples}"
         raise Unreadable("damaged", f"the header says {columns} x {rows} x {samples}, the compressed picture is {inside}")
+    least, most = int(data.BitsStored), int(data.BitsAllocated)
     # Encoders may fill the whole cell; fewer bits than are said to be significant would be shown too dark.
-    if not int(data.BitsStored) <= stream.bits <= int(data.BitsAllocated):
-        said = f"{data.BitsStored} of {data.BitsAllocated}"
-        raise Unreadable("damaged", f"the header says {said} bits, the compressed picture has {stream.bits}")
+    if not least <= stream.bits <= most:
+        raise Unreadable("damaged", f"the header says {least} of {most} bits, the compressed picture has {stream.bits}")
     if stream.lossy_jpeg and stream.bits not in (8, 12):
         raise Unreadable("damaged", f"a lossy JPEG of {stream.bits} bits, there are only 8 and 12")
 

@@ -194,3 +194,28 @@ def test_damage_gives_a_picture_or_a_reason_never_another_error(wholes, tmp_path
         return
     assert frame.dtype == np.uint8
     assert frame.ndim == 2
+
+
+def test_what_is_said_of_a_bad_file_never_quotes_it(tmp_path):
+    """Damage moves the patient's name into elements that are shown, or makes pydicom quote what it cannot read."""
+    name = "ZANZIBAR^QUETZAL"
+    for values in (
+        {"Modality": name},
+        {"SOPClassUID": name, "PixelData": None},
+        {"WindowCenter": name, "RescaleSlope": name},
+        {"BitsStored": name},
+        {"Rows": name},
+        {"NumberOfFrames": name},
+    ):
+        data = pydicom.dcmread(dicom(tmp_path / "f", FRAME, PatientName=name))
+        for keyword, value in values.items():
+            if value is None:
+                del data[keyword]
+            else:
+                data[keyword] = pydicom.DataElement(keyword, "LO", value)
+        data.save_as(tmp_path / "f", enforce_file_format=False)
+        try:
+            detail = str(check_quality(decode_file(tmp_path / "f")))
+        except ImageError as error:
+            detail = error.detail
+        assert "ZANZ" not in detail.upper()

@@ -148,6 +148,16 @@ def test_any_high_bit_and_anything_in_the_unused_bits(tmp_path_factory, bits, ab
     assert np.array_equal(decode_file(path).image, expected)
 
 
+@pytest.mark.parametrize("high", [0, 3, 16, 99])
+def test_an_impossible_high_bit_is_taken_for_the_usual_one(high, path):
+    assert np.array_equal(shown(path, HighBit=high), shown(path))
+
+
+def test_a_decoder_that_knows_the_significant_bits_puts_them_at_the_bottom(path):
+    """The stream has 12 bits; where they lay in the cell before compression no longer counts."""
+    assert np.array_equal(shown(path, HighBit=15, syntax=JPEGLSLossless), RAMP >> 4)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize(
     "window", [{}, {"WindowCenter": 2000, "WindowWidth": 3000}, {"VOILUTSequence": lut(0, range(4095, -1, -1), 12)}]
