@@ -5,6 +5,7 @@ pydicom's own decoder has no such bound (28 MB became 3.7 GB), and takes running
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from itertools import pairwise
 
@@ -39,15 +40,19 @@ def decode_rle(content: bytes, rows: int, columns: int, samples: int, cell_bytes
 def _unpacked(segment: bytes, size: int) -> bytearray:
     plane = bytearray()
     at = 0
-    while len(plane) < size and at < len(segment):
-        head = segment[at]
-        if head < 128:
-            plane += segment[at + 1 : at + 2 + head]
-            at += 2 + head
-        else:  # 128 stands for nothing
-            if head > 128:
+    with contextlib.suppress(IndexError):  # the segment's end
+        while True:
+            head = segment[at]
+            if head < 128:
+                plane += segment[at + 1 : at + 2 + head]
+                at += 2 + head
+            elif head > 128:
+                if len(plane) >= size:  # only repeats can make more of a file than it is
+                    break
                 plane += segment[at + 1 : at + 2] * (257 - head)
-            at += 1 + (head > 128)
+                at += 2
+            else:  # stands for nothing
+                at += 1
     if len(plane) < size:
         raise Unreadable("truncated", f"a run-length segment of {len(plane)} bytes, {size} are expected")
     return plane
