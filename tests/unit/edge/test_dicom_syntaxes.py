@@ -222,7 +222,7 @@ def test_fragments_are_joined_and_a_list_that_lies_is_refused(tmp_path):
     assert reason(value(b"", [])) == "damaged"
     assert reason(value(b"\x10\0\0\0", parts)) == "damaged"
     assert reason(value(bytes(4) + b"\x10\0\0\0", parts)) == "damaged"
-    assert reason(value(b"", parts[:1]) + item + (1 << 31).to_bytes(4, "little") + b"abcd") == "truncated"
+    assert reason(value(b"", parts) + item + (1 << 31).to_bytes(4, "little") + b"abcd") == "truncated"
     assert reason(value(b"", parts[:1]) + b"\1\2\3\4\5\6\7\x08") == "damaged"
     assert reason(encapsulate([b"no picture at all "])) == "damaged"
 
@@ -267,6 +267,12 @@ def test_a_decoder_is_loaded_only_by_the_picture_that_needs_it(tmp_path):
     command = [sys.executable, "-c", program, *map(str, [tmp_path / "a.png", *files, *needy])]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines == ["", "", "", "", "", "jpeg_ls", "gdcm jpeg_ls"]
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=name)
+def test_an_odd_number_of_bytes(syntax, tmp_path):
+    odd = FRAME[:37, :41]
+    assert np.array_equal(decode_file(dicom(tmp_path / "f", odd, syntax=syntax)).image, odd)
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGExtended12Bit], ids=name)
