@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import gdcm
 import jpeg_ls
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -88,11 +90,16 @@ def compress(path: Path, syntax: UID) -> None:
         error = 0 if syntax == JPEGLSLossless else 2
         encoded = jpeg_ls.encode_buffer(unsigned(data).tobytes(), data.Rows, data.Columns, 1, data.BitsStored, error)
         replace_pixels(data, bytes(encoded), syntax).save_as(path)
+    elif syntax == JPEGBaseline8Bit:
+        data = pydicom.dcmread(path)
+        jpeg = io.BytesIO()
+        Image.fromarray(unsigned(data)).save(jpeg, "JPEG", quality=92)
+        replace_pixels(data, jpeg.getvalue(), syntax).save_as(path)
     elif syntax == RLELossless:
         data = pydicom.dcmread(path)
         replace_pixels(data, rle(data), syntax).save_as(path)
     else:
-        _by_gdcm(path, syntax)
+        compress_by_gdcm(path, syntax)
 
 
 def rle(data: Dataset) -> bytes:
@@ -136,7 +143,8 @@ def replace_pixels(data: Dataset, encoded: bytes, syntax: UID) -> Dataset:
     return data
 
 
-def _by_gdcm(path: Path, syntax: UID) -> None:
+def compress_by_gdcm(path: Path, syntax: UID) -> None:
+    """Compress the pixels of an uncompressed file in place with gdcm."""
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))
     assert reader.Read()
@@ -144,7 +152,7 @@ def _by_gdcm(path: Path, syntax: UID) -> None:
     kinds = gdcm.TransferSyntax
     change.SetTransferSyntax(kinds(kinds.GetTSType(str(syntax))))
     codec = None
-    if syntax == JPEGBaseline8Bit:
+    if syntax == JPEGExtended12Bit:
         codec = gdcm.JPEGCodec()
         codec.SetLossless(False)
         codec.SetQuality(92)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jpeg_ls
 import numpy as np
 import pydicom
 import pydicom.data
@@ -32,7 +33,7 @@ from edge.dicom_stored import join_fragments, read_stored
 from edge.errors import ImageError
 from edge.preprocess import preprocess, preprocess_image
 from export.phantom import phantom
-from tests.support.dicom_files import LOSSLESS, LOSSY, UNCOMPRESSED, dicom, replace_pixels
+from tests.support.dicom_files import LOSSLESS, LOSSY, UNCOMPRESSED, compress_by_gdcm, dicom, replace_pixels
 
 FRAME = phantom(3, width=120, height=100)
 DEEP = FRAME.astype(np.uint16) << 4
@@ -267,6 +268,23 @@ def test_a_decoder_is_loaded_only_by_the_picture_that_needs_it(tmp_path):
     command = [sys.executable, "-c", program, *map(str, [tmp_path / "a.png", *files, *needy])]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines == ["", "", "", "", "", "jpeg_ls", "gdcm jpeg_ls"]
+
+
+def test_a_lossy_jpeg_of_sixteen_bits_is_refused(tmp_path):
+    """There is none: gdcm writes it for 12 bits in cells of 16, and reads noise from it."""
+    path = dicom(tmp_path / "f", DEEP, bits=12)
+    compress_by_gdcm(path, JPEGExtended12Bit)
+    assert reason_of(path) == "damaged"
+
+
+@pytest.mark.parametrize("planes", [True, False])
+def test_colours_of_jpeg_ls_may_lie_in_planes(planes, tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    data = pydicom.dcmread(dicom(tmp_path / "f", colours))
+    laid = colours.transpose(2, 0, 1) if planes else colours
+    encoded = jpeg_ls.encode_buffer(laid.tobytes(), 20, 30, 3, 8, 0, 0 if planes else 2)
+    stored = read_stored(replace_pixels(data, bytes(encoded), JPEGLSLossless))
+    assert np.array_equal(stored.cells, colours)
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=name)
