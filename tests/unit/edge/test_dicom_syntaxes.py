@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import jpeg_ls
@@ -28,9 +29,11 @@ from pydicom.uid import (
 )
 
 from edge.bundle import load_bundle
+from edge.codestream import Codestream, read_codestream
 from edge.decode import Limits, decode_file
+from edge.dicom_rle import decode_rle
 from edge.dicom_stored import join_fragments, read_stored
-from edge.errors import ImageError
+from edge.errors import ImageError, Unreadable
 from edge.preprocess import preprocess, preprocess_image
 from export.phantom import phantom
 from tests.support.dicom_files import LOSSLESS, LOSSY, UNCOMPRESSED, compress_by_gdcm, dicom, replace_pixels
@@ -223,7 +226,7 @@ def test_fragments_are_joined_and_a_list_that_lies_is_refused(tmp_path):
     assert reason(value(b"", [])) == "damaged"
     assert reason(value(b"\x10\0\0\0", parts)) == "damaged"
     assert reason(value(bytes(4) + b"\x10\0\0\0", parts)) == "damaged"
-    assert reason(value(b"", parts) + item + (1 << 31).to_bytes(4, "little") + b"abcd") == "truncated"
+    assert reason(value(b"", parts) + item + (1 << 31).to_bytes(4, "little") + bytes(4)) == "truncated"
     assert reason(value(b"", parts[:1]) + b"\1\2\3\4\5\6\7\x08") == "damaged"
     assert reason(encapsulate([b"no picture at all "])) == "damaged"
 
@@ -268,6 +271,35 @@ def test_a_decoder_is_loaded_only_by_the_picture_that_needs_it(tmp_path):
     command = [sys.executable, "-c", program, *map(str, [tmp_path / "a.png", *files, *needy])]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines == ["", "", "", "", "", "jpeg_ls", "gdcm jpeg_ls"]
+
+
+def test_run_lengths_are_bounded_and_their_header_is_checked():
+    bomb = np.array([1, 64, *[0] * 14], "<u4").tobytes() + bytes([129, 7]) * 1_000_000
+    tracemalloc.start()
+    assert (decode_rle(bomb, 10, 10, 1, 1) == 7).all()
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    for content, cell_bytes, reason in [(bomb, 2, "damaged"), (bomb[:63], 1, "truncated"), (bomb[:65], 1, "truncated")]:
+        with pytest.raises(Unreadable, match=reason):
+            decode_rle(content, 10, 10, 1, cell_bytes)
+
+
+def test_what_a_stream_declares():
+    frame = b"\xff\xc0\x00\x0b\x08\x00\x05\x00\x07\x01"
+    expected = Codestream(0xC0, 7, 5, 1, 8)
+    for before in (b"", b"\xff\xff", b"\xff\xe0\x00\x04ab", b"\xff\x01"):
+        assert read_codestream(b"\xff\xd8" + before + frame) == expected
+    size = b"\xff\x4f\xff\x51\x00\x29\x00\x00" + b"".join(n.to_bytes(4, "big") for n in (17, 25, 10, 20)) + bytes(16)
+    assert read_codestream(size + b"\x00\x01\x8b") == Codestream(0x51, 7, 5, 1, 12, signed=True)
+    for broken, reason in [
+        (b"\xff\xd8\xff", "truncated"),
+        (b"\xff\xd8\xff\xd9", "damaged"),
+        (b"\xff\xd8\xff\xe0\x00\x02\x00", "damaged"),
+        (size, "truncated"),
+        (b"BM", "damaged"),
+    ]:
+        with pytest.raises(Unreadable, match=reason):
+            read_codestream(broken)
 
 
 def test_a_lossy_jpeg_of_sixteen_bits_is_refused(tmp_path):
