@@ -255,7 +255,8 @@ def test_a_bomb_is_refused_by_its_header_and_ends_within_the_limits_without_that
         data = pydicom.dcmread(path)
         data.Rows = data.Columns = 200
         data.save_as(path)
-        assert outcome(unwary.decode(path)) in {"damaged", "decoder_memory", "decoder_timeout"}
+        # Run lengths say nothing of their size: the part that the header asks for is read, and it is white.
+        assert outcome(unwary.decode(path)) == ("blank" if syntax == RLELossless else "damaged")
         assert isinstance(unwary.decode(good), Ready)
     finally:
         unwary.close()
