@@ -8,45 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from edge.decode import Limits, decode_file
 from edge.errors import ImageError, Refused, Unreadable
 from edge.quality import check_quality
 from export.phantom import phantom
+from tests.support.dicom_files import dicom
 
 FRAME = phantom(3, width=300, height=260)
-
-
-def dicom(path, pixels, *, bits=8, photometric="MONOCHROME2", syntax=ExplicitVRLittleEndian, **values):
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID("1.2.3.4")
-    data.Modality = "CR"
-    if pixels is not None:
-        data.Rows, data.Columns = pixels.shape[:2]
-        data.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-        data.PhotometricInterpretation = photometric if pixels.ndim == 2 else "RGB"
-        if pixels.ndim == 3:
-            data.PlanarConfiguration = 0
-        data.BitsAllocated = pixels.dtype.itemsize * 8
-        data.BitsStored, data.HighBit = bits, bits - 1
-        data.PixelRepresentation = int(pixels.dtype.kind == "i")
-        data["PixelData"] = pydicom.DataElement(0x7FE00010, "OW" if pixels.dtype.itemsize > 1 else "OB", pixels.tobytes())
-    for name, value in values.items():
-        setattr(data, name, value)
-    if syntax == RLELossless:
-        data.compress(RLELossless)
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def png(path, pixels):
     Image.fromarray(pixels).save(path, "PNG")
     return path
+
+
+def white_is_zero(path, pixels):
+    """Pillow writes no such TIFF: the value of tag 262 is changed from 1 to 0 in one that it wrote."""
+    Image.fromarray(pixels).save(path, "TIFF")
+    content = path.read_bytes()
+    entry = bytes.fromhex("060103000100000001000000")
+    assert content.count(entry) == 1
+    path.write_bytes(content.replace(entry, entry[:8] + bytes(4)))
 
 
 WAYS = {
@@ -56,6 +40,11 @@ WAYS = {
     "png-rgb": lambda p: png(p, np.dstack([FRAME] * 3)),
     "tiff": lambda p: Image.fromarray(FRAME).save(p, "TIFF", compression="tiff_lzw"),
     "tiff16": lambda p: Image.fromarray(FRAME.astype(np.uint16) * 257).save(p, "TIFF"),
+    "png-palette": lambda p: Image.fromarray(FRAME).convert("P").save(p, "PNG"),
+    "png-alpha": lambda p: Image.merge("LA", [Image.fromarray(FRAME), Image.fromarray(FRAME // 2)]).save(p, "PNG"),
+    "png-rgb-alpha": lambda p: Image.fromarray(np.dstack([FRAME] * 4)).save(p, "PNG"),
+    "tiff-white-is-zero": lambda p: white_is_zero(p, 255 - FRAME),
+    "tiff16-white-is-zero": lambda p: white_is_zero(p, 65535 - FRAME.astype(np.uint16) * 257),
     "dicom8": lambda p: dicom(p, FRAME),
     "dicom12": lambda p: dicom(p, FRAME.astype(np.uint16) << 4, bits=12),
     "dicom16-signed": lambda p: dicom(p, ((FRAME.astype(np.int32) << 8) - 32768).astype(np.int16), bits=16),
@@ -205,3 +194,28 @@ def test_damage_gives_a_picture_or_a_reason_never_another_error(wholes, tmp_path
         return
     assert frame.dtype == np.uint8
     assert frame.ndim == 2
+
+
+def test_what_is_said_of_a_bad_file_never_quotes_it(tmp_path):
+    """Damage moves the patient's name into elements that are shown, or makes pydicom quote what it cannot read."""
+    name = "ZANZIBAR^QUETZAL"
+    for values in (
+        {"Modality": name},
+        {"SOPClassUID": name, "PixelData": None},
+        {"WindowCenter": name, "RescaleSlope": name},
+        {"BitsStored": name},
+        {"Rows": name},
+        {"NumberOfFrames": name},
+    ):
+        data = pydicom.dcmread(dicom(tmp_path / "f", FRAME, PatientName=name))
+        for keyword, value in values.items():
+            if value is None:
+                del data[keyword]
+            else:
+                data[keyword] = pydicom.DataElement(keyword, "LO", value)
+        data.save_as(tmp_path / "f", enforce_file_format=False)
+        try:
+            detail = str(check_quality(decode_file(tmp_path / "f")))
+        except ImageError as error:
+            detail = error.detail
+        assert "ZANZ" not in detail.upper()

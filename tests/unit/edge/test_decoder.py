@@ -8,15 +8,28 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from edge.classify_files import classify_files, to_json, to_text
 from edge.config import Decode
+from edge.contract.reasons import REASONS
 from edge.decoder import Decoder
 from edge.decoder_protocol import NotReady, Ready
+from edge.dicom_stored import join_fragments
 from edge.preprocess import INPUT_SIDE, preprocess
+from export.phantom import phantom
 from tests.support.clinic import small_picture
+from tests.support.dicom_files import LOSSLESS, LOSSY, UNCOMPRESSED, dicom, replace_pixels
 
 
 @pytest.fixture(params=["forked", "spawned"])
@@ -150,3 +163,100 @@ def test_it_ends_with_its_parent(tmp_path):
     pid = decoder.pid
     decoder.close()
     assert not os.path.exists(f"/proc/{pid}")
+
+
+def film(path, syntax, side=200):
+    frame = phantom(4, width=side, height=side)
+    if syntax in (None, "PNG", "JPEG", "TIFF"):
+        Image.fromarray(frame).save(path, syntax)
+        return path
+    return dicom(
+        path,
+        frame if syntax == JPEGBaseline8Bit else frame.astype(np.uint16) << 4,
+        bits=8 if syntax == JPEGBaseline8Bit else 12,
+        syntax=syntax,
+    )
+
+
+@pytest.fixture
+def child():
+    decoder = Decoder(Decode(timeout_s=5.0, memory_mb=512))
+    yield decoder
+    decoder.close()
+
+
+def outcome(answer):
+    """An answer's reason; the picture's content where it has one."""
+    if isinstance(answer, Ready):
+        return "ready"
+    assert answer.reason in REASONS
+    return answer.reason
+
+
+@pytest.mark.parametrize("syntax", ["PNG", "JPEG", "TIFF", *UNCOMPRESSED, *LOSSLESS, *LOSSY], ids=str)
+def test_damage_of_every_kind_of_file_costs_that_file_alone(syntax, child, tmp_path):
+    good = film(tmp_path / "good", syntax)
+    expected = child.decode(good)
+    assert isinstance(expected, Ready)
+    whole = good.read_bytes()
+    header = whole.find(b"\xff\xd8\xff") if b"\xff\xd8\xff" in whole else max(whole.find(b"\xff\x4f\xff\x51"), 0)
+    rng = np.random.default_rng(list(str(syntax).encode()))
+    outcomes = []
+    for number in range(24):
+        content = bytearray(whole)
+        for _ in range(1 + number % 3):
+            # Every second one hits the compressed picture's own header, where a change matters most.
+            place = rng.integers(0, len(content)) if number % 2 else rng.integers(header, min(header + 400, len(content)))
+            content[place] ^= 1 << rng.integers(8)
+        (tmp_path / "bad").write_bytes(content)
+        outcomes.append(outcome(child.decode(tmp_path / "bad")))
+    for share in (0.01, 0.3, 0.7, 0.99):
+        (tmp_path / "bad").write_bytes(whole[: int(share * len(whole))])
+        outcomes.append(outcome(child.decode(tmp_path / "bad")))
+        assert outcomes[-1] != "ready"
+    assert len(set(outcomes)) > 1
+    assert child.decode(good).pixel_digest == expected.pixel_digest
+
+
+def bomb(path, syntax):
+    """A small file whose DICOM header and compressed picture both say 30000 x 30000."""
+    data = pydicom.dcmread(film(path, syntax))
+    if syntax == RLELossless:
+        runs = bytes([129, 255]) * (30000 * 30000 // 128)
+        header = np.zeros(16, "<u4")
+        header[:3] = 2, 64, 64 + len(runs)
+        replace_pixels(data, header.tobytes() + runs + runs, syntax)
+    else:
+        content, size = bytearray(join_fragments(data.PixelData)), (30000).to_bytes(4, "big")
+        if syntax == JPEG2000Lossless:
+            content[8:16] = size * 2
+            content[24:32] = size * 2  # one tile, else ten thousand small ones are asked for
+        else:
+            frame = next(at for at in range(len(content)) if content[at] == 0xFF and content[at + 1] in (0xC0, 0xC1, 0xC3, 0xF7))
+            content[frame + 5 : frame + 9] = size[2:] * 2
+        replace_pixels(data, bytes(content), syntax)
+    data.Rows = data.Columns = 30000
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "syntax", [RLELossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless], ids=str
+)
+def test_a_bomb_is_refused_by_its_header_and_ends_within_the_limits_without_that(syntax, child, tmp_path):
+    good = film(tmp_path / "good", "PNG")
+    path = bomb(tmp_path / "bomb", syntax)
+    assert outcome(child.decode(path)) == "too_large"
+    assert isinstance(child.decode(good), Ready)
+    unwary = Decoder(Decode(timeout_s=5.0, memory_mb=512, max_megapixels=1000))
+    try:
+        assert outcome(unwary.decode(path)) in {"decoder_memory", "decoder_timeout", "decoder_crashed", "damaged", "truncated"}
+        assert isinstance(unwary.decode(good), Ready)
+        data = pydicom.dcmread(path)
+        data.Rows = data.Columns = 200
+        data.save_as(path)
+        # Run lengths say nothing of their size: the part that the header asks for is read, and it is white.
+        assert outcome(unwary.decode(path)) == ("blank" if syntax == RLELossless else "damaged")
+        assert isinstance(unwary.decode(good), Ready)
+    finally:
+        unwary.close()
