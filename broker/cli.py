@@ -22,9 +22,15 @@ from broker.mqtt import Address, PahoLink
 from broker.ping import ping as send_ping
 from broker.reader import Reader
 from broker.sql_store import SqlStore
+from broker.sync.app import create_app
+from broker.sync.bucket import Buckets
+from broker.sync.server import Listen, SyncServer
 from broker.web.server import serve as run_server
 
 _database = click.option("--db", "database", required=True, help="sqlite:///centre.db, or postgresql://user@host/name")
+
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class _Group(click.Group):
@@ -39,11 +45,10 @@ class _Group(click.Group):
 
 
 def _link_options(command: Callable[..., None]) -> Callable[..., None]:
-    file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in (
-        click.option("--key", type=file, help="private key of --cert"),
-        click.option("--cert", type=file, help="this program's certificate, for mqtts://"),
-        click.option("--ca", type=file, help="certificate authority of the broker, for mqtts://"),
+        click.option("--key", type=_file, help="private key of --cert"),
+        click.option("--cert", type=_file, help="this program's certificate, for mqtts://"),
+        click.option("--ca", type=_file, help="certificate authority of the broker, for mqtts://"),
         click.option("--mqtt", default="mqtt://127.0.0.1:1883", show_default=True, help="mqtt://host:port or mqtts://host:port"),
     ):
         command = option(command)
@@ -59,17 +64,39 @@ def main() -> None:
 @main.command()
 @_link_options
 @_database
-def aggregate(mqtt: str, ca: Path | None, cert: Path | None, key: Path | None, database: str) -> None:
+@click.option("--sync", help="also take results by HTTPS here: https://0.0.0.0:8444, or http://127.0.0.1:8444 for this machine")
+@click.option("--sync-ca", type=_file, help="certificate authority of the devices, for https://")
+@click.option("--sync-cert", type=_file, help="this server's certificate, for https://")
+@click.option("--sync-key", type=_file, help="private key of --sync-cert")
+def aggregate(
+    mqtt: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    database: str,
+    sync: str | None,
+    sync_ca: Path | None,
+    sync_cert: Path | None,
+    sync_key: Path | None,
+) -> None:
     """Take results from the broker into the database, and send receipts."""
     link = PahoLink(Address.parse(mqtt, ca, cert, key))
+    listen = Listen.parse(sync, sync_ca, sync_cert, sync_key) if sync else None
     store = SqlStore(parse_url(database))
+    aggregator = Aggregator(store, link)
+    server = None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        if listen is not None:
+            server = SyncServer(create_app(aggregator.settler, Buckets()), listen)
+            server.start()
         link.start()
-        Aggregator(store, link).run(stop)
+        aggregator.run(stop)
     finally:
+        if server is not None:
+            server.close()
         link.close()
         store.close()
 

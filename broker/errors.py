@@ -7,7 +7,7 @@
     |   |-- StoreUnavailable   it does not answer or has no room just now; the same call may succeed later
     |   `-- StoreRefused       it answers, and will never take this row
     |-- LinkError              the MQTT broker cannot be used as asked
-    `-- StartError             a program or port that is needed is missing or taken
+    `-- StartError             a program, port or file that is needed is missing or cannot be used
 
 A programming error is none of these and is allowed to end the process; the supervisor starts it again.
 """

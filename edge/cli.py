@@ -18,6 +18,8 @@ from edge.errors import CxrError
 
 if TYPE_CHECKING:
     from edge.config import Device
+    from edge.receipts import Receipts
+    from edge.relay import Route
 
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
@@ -217,6 +219,13 @@ def _relay(arguments: Arguments) -> None:
     from edge.relay import Relay
     from edge.status import StatusWriter
 
+    def second(receipts: Receipts) -> Route:
+        from edge.https import HttpsExchange
+        from edge.sync import SyncRoute
+
+        exchange = HttpsExchange(device.relay)
+        return SyncRoute(outbox, receipts, lambda: status("online"), exchange, device.relay.https_after_s)
+
     stop = Stop()
     with only_one(Path(device.state), "relay"):
         outbox = Outbox(Path(device.state) / "outbox.db", device.device)
@@ -225,12 +234,14 @@ def _relay(arguments: Arguments) -> None:
         except CxrError as error:
             logging.error("%s", error)  # what waits is delivered all the same
             manifest = None
+        status = StatusWriter(device, manifest, outbox)
         try:
             Relay(
                 device,
                 outbox,
-                StatusWriter(device, manifest, outbox),
+                status,
                 lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
+                second if device.relay.https else None,
             ).run(stop)
         except apsw.Error as error:
             raise CxrError(f"The outbox cannot be used ({error}). Nothing is lost; delivery goes on when it can be.") from None
