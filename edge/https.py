@@ -99,8 +99,8 @@ class HttpsExchange:
         headers = {"Content-Type": "application/gzip", "Content-Length": str(len(body)), "Connection": "close"}
         # A file is sent piece by piece, and each piece has the whole of _STEP_S.
         connection.request("POST", PATH, io.BytesIO(body), headers)
-        response = connection.getresponse()
-        content = _read(response)
+        with connection.getresponse() as response:
+            content = _read(response)
         if response.status == http.HTTPStatus.OK:
             return Answer(content)
         words = "".join(letter for letter in content.decode("utf-8", "replace") if letter.isprintable())[:_LONGEST_WORDS]
