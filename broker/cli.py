@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import click
 
 from broker.aggregate import Aggregator
 from broker.database import parse_url
-from broker.errors import BrokerError
+from broker.errors import BrokerError, FileRefused
 from broker.listing import quarantine_lines, result_lines
 from broker.mosquitto.render import find_mosquitto, require_free_port, write_loopback
 from broker.mqtt import Address, PahoLink
 from broker.ping import ping as send_ping
 from broker.reader import Reader
+from broker.settle import Settler
 from broker.sql_store import SqlStore
 from broker.sync.app import create_app
 from broker.sync.bucket import Buckets
@@ -30,6 +32,7 @@ from broker.web.server import serve as run_server
 _database = click.option("--db", "database", required=True, help="sqlite:///centre.db, or postgresql://user@host/name")
 
 
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -99,6 +102,37 @@ def aggregate(
             server.close()
         link.close()
         store.close()
+
+
+@main.command(name="import")
+@click.argument("files", nargs=-1, required=True, type=_file, metavar="FILE...")
+@_database
+@click.option("--ca", type=_file, required=True, help="certificate authority of the devices")
+@click.option("--cert", type=_file, required=True, help="the centre's certificate, the one that devices have as [usb] centre")
+@click.option("--key", type=_file, required=True, help="private key of --cert")
+@click.option("--receipts", type=_folder, help="where the receipts for the devices are written; without it beside each file")
+def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, key: Path, receipts: Path | None) -> None:
+    """Take in what was carried here in sealed FILEs, and write the receipts to carry back. Stop the aggregator meanwhile."""
+    from broker.usb import import_file
+    from edge.keys import Unsealable, load_certificate, load_identity
+
+    try:
+        authority, centre = load_certificate(ca), load_identity(cert, key)
+    except Unsealable as error:
+        raise BrokerError(f"The certificates cannot be used: {error}.") from None
+    refused = 0
+    with closing(SqlStore(parse_url(database))) as store:
+        settler = Settler(store)
+        for file in files:
+            try:
+                done = import_file(file, settler, authority, centre, receipts or file.parent)
+            except FileRefused as error:
+                refused += 1
+                click.echo(f"cxr-broker: {error}", err=True)
+            else:
+                click.echo(f"{file}: {done.messages} outcomes of {done.device}; receipts in {done.receipts}")
+    if refused:
+        sys.exit(1)
 
 
 @main.command()

@@ -7,6 +7,7 @@ start-up time and memory. For the same reason the command line is read with argp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from edge.errors import CxrError
 
 if TYPE_CHECKING:
     from edge.config import Device
+    from edge.outbox import Outbox
     from edge.receipts import Receipts
     from edge.relay import Route
 
@@ -91,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
     outbox.add_argument("--limit", type=_count, default=50, metavar="N", help="how many at most (50)")
 
     add("check", _check, "Say in plain words what would stop the device from working; exit status 1 if something would.")
+
+    export = add("export", _export, "Write what waits for a receipt into one sealed file in FOLDER, to be carried to the centre.")
+    export.add_argument("folder", type=Path, metavar="FOLDER")
+
+    receipts = add("import-receipts", _import_receipts, "Take in the receipts that the centre has sealed in FILE.")
+    receipts.add_argument("file", type=Path, metavar="FILE")
 
     init = add("init", _init, "Write a device.toml, a site key and the folders for one device into FOLDER.", config=False)
     init.add_argument("folder", type=Path, metavar="FOLDER")
@@ -274,15 +282,43 @@ def _classify(arguments: Arguments) -> None:
 def _outbox(arguments: Arguments) -> None:
     from edge.config import load_config
     from edge.listing import listing_lines
-    from edge.outbox import Outbox
 
     device = load_config(arguments.config)
+    outbox = _existing_outbox(device, read_only=True)
+    for line in listing_lines(outbox, arguments.limit, everything=arguments.all, as_json=arguments.json):
+        _say(line)
+
+
+def _export(arguments: Arguments) -> None:
+    from edge.config import load_config
+    from edge.usb import export_outcomes
+
+    device = load_config(arguments.config)
+    with contextlib.closing(_existing_outbox(device, read_only=True)) as outbox:
+        path, count = export_outcomes(device, outbox, arguments.folder)
+    if path is None:
+        _say("Nothing waits for a receipt; nothing was written.")
+    else:
+        _say(f"Wrote {count} outcomes to {path}. They stay here until the centre's receipts are imported.")
+
+
+def _import_receipts(arguments: Arguments) -> None:
+    from edge.config import load_config
+    from edge.usb import import_receipts
+
+    device = load_config(arguments.config)
+    with contextlib.closing(_existing_outbox(device, read_only=False)) as outbox:
+        count = import_receipts(device, outbox, arguments.file)
+        _say(f"{count} outcomes have their receipt now; {outbox.waiting()} wait.")
+
+
+def _existing_outbox(device: Device, *, read_only: bool) -> Outbox:
+    from edge.outbox import Outbox
+
     path = Path(device.state) / "outbox.db"
     if not path.exists():
         raise CxrError(f"There is no outbox at {path} yet; `cxr-edge run` makes it.")
-    outbox = Outbox(path, device.device, read_only=True)
-    for line in listing_lines(outbox, arguments.limit, everything=arguments.all, as_json=arguments.json):
-        _say(line)
+    return Outbox(path, device.device, read_only=read_only)
 
 
 def _check(arguments: Arguments) -> None:

@@ -64,6 +64,12 @@ class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     https_after_s: Seconds = 30.0
 
 
+class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files carried to the centre by hand, signed with [relay] private_key; `centre` is the certificate of who can read them."""
+
+    centre: str = ""
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of device.toml. Relative paths are relative to the file."""
 
@@ -76,6 +82,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decode: Decode = Decode()
     storage: Storage = Storage()
     relay: Relay = Relay()
+    usb: Usb = Usb()
 
 
 def load_config(path: Path) -> Device:
@@ -114,4 +121,5 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
             certificate=absolute(device.relay.certificate),
             private_key=absolute(device.relay.private_key),
         ),
+        usb=replace(device.usb, centre=absolute(device.usb.centre)),
     )

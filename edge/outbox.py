@@ -191,6 +191,10 @@ class Outbox:
         """Return how many outcomes have no receipt."""
         return int(self._one("SELECT count(*) FROM outcome WHERE receipted = 0")[0])
 
+    def waiting_bytes(self) -> int:
+        """Return how many bytes the payloads without a receipt have together."""
+        return int(self._one("SELECT coalesce(sum(length(payload)), 0) FROM outcome WHERE receipted = 0")[0])
+
     def lowest_unreceipted(self) -> int:
         """Return the first seq without a receipt; last seq + 1 when all have one."""
         row = self._one("SELECT min(seq) FROM outcome WHERE receipted = 0")

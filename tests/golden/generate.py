@@ -43,7 +43,7 @@ _TYPES = (
 )
 _BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
 _TABLES = {"": config.Device, "watch": config.Watch, "model": config.Model, "decode": config.Decode}
-_TABLES |= {"storage": config.Storage, "relay": config.Relay}
+_TABLES |= {"storage": config.Storage, "relay": config.Relay, "usb": config.Usb}
 
 
 def messages_now() -> dict[Path, bytes]:
