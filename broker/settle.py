@@ -47,9 +47,6 @@ class Settler:
         try:
             plan = self._ledger.plan(decisions)
             self._store.commit(plan.batch)
-        except StoreUnavailable:
-            self._ledger.forget()
-            raise
         except StoreRefused as error:
             self._ledger.forget()
             if len(decisions) > 1:  # one by one, so that the bad one holds nobody up
@@ -58,13 +55,13 @@ class Settler:
                 log.error("Dropped a message that the database will never take: %s.", error)
                 return []
             return self._settle([_refused(decisions[0], error)])
-        for odd in plan.batch.rejected:
-            log.warning("Quarantined a message of %s: %s (%.200r).", odd.device or "an unknown sender", odd.reason, odd.detail)
-        try:
-            return list(self._ledger.receipts(plan))
-        except StoreUnavailable:
+        except BaseException:
+            # Memory is ahead of the database now: the next receipt would name what was never stored.
             self._ledger.forget()
             raise
+        for odd in plan.batch.rejected:
+            log.warning("Quarantined a message of %s: %s (%.200r).", odd.device or "an unknown sender", odd.reason, odd.detail)
+        return list(self._ledger.receipts(plan))
 
 
 def _refused(accepted: Accepted, error: StoreRefused) -> Rejected:

@@ -15,6 +15,8 @@ from sqlalchemy import select
 from broker import schema
 from broker.database import parse_url, reader_engine
 from broker.reader import Reader
+from edge.config import Relay
+from edge.mqtt import KEEPALIVE_S, Closed, Connected, PahoLink
 from tests.support.authority import Authority
 from tests.support.centre import Program, aggregator
 from tests.support.mosquitto import Mosquitto
@@ -87,6 +89,23 @@ def test_broker_down_https_delivers_broker_back_mqtt_goes_on(
         wait_for(lambda: device.said("HTTPS rests") == 1, "MQTT has taken over again")
         assert stored(database, device) == list(range(1, 706))
         assert "Traceback" not in program.log.read_text() + device.log.read_text()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_link_that_carries_nothing_any_more_is_noticed(mosquitto: Mosquitto, busy: bool) -> None:
+    assert 2 * KEEPALIVE_S + 1 <= 30
+    with wire(mosquitto.port) as way:
+        link = PahoLink(Relay(url=f"mqtt://127.0.0.1:{way.port}"), "clinic-1", "cxr/v1/clinic-1/status", b"{}", keepalive_s=1)
+
+        def happened(kind: type) -> bool:
+            if busy:
+                link.publish("cxr/v1/clinic-1/result", b"{}")
+            return any(isinstance(event, kind) for event in link.poll(0.1))
+
+        wait_for(lambda: happened(Connected), "the broker answers")
+        link.poll(0.0).clear()
+        way.cut()
+        wait_for(lambda: happened(Closed), "the link is given up", 20)
 
 
 def test_half_open_mqtt_is_noticed_and_https_delivers_meanwhile(

@@ -184,6 +184,7 @@ def test_a_database_that_is_away_is_told_and_the_same_batch_is_taken_later(centr
     body = batch(messages.result())
     status, content, again = centre.post(body)
     assert (status, content, again) == (503, b"The centre's database takes nothing just now.\n", "10")
+    assert centre.deliver()[0].through == 0, "what was not committed is in no receipt"
     assert centre.post(body)[0] == 200
     assert len(centre.store.outcomes) == 1
 
@@ -198,6 +199,7 @@ def test_a_defect_of_this_software_is_no_answer_for_a_stranger(centre: Running) 
     centre.store.moods = [RuntimeError("secret of the inside")]
     status, content, _ = centre.post(batch(messages.result()))
     assert (status, content) == (500, b"Internal Server Error")
+    assert centre.deliver()[0].through == 0, "what was not committed is in no receipt"
     assert centre.post(batch(messages.result()))[0] == 200
 
 

@@ -97,5 +97,9 @@ def test_a_bomb_is_refused_before_it_fills_the_memory():
     refused(one, "bad_frame")
 
 
+def test_few_messages_that_are_all_too_long_are_refused_too():
+    refused(pack([Frame(Channel.RESULT, b" " * MAX_PAYLOAD)] * (MAX_FRAMES // 2 + 4)), "too_large")
+
+
 def test_a_full_batch_of_the_longest_messages_is_taken():
     unpack(pack([Frame(Channel.RESULT, b"{" + b" " * 8190 + b"}")] * MAX_FRAMES))

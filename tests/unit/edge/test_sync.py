@@ -173,6 +173,21 @@ def test_one_outcome_that_gets_no_receipt_holds_up_no_other(tmp_path):
     line.outbox.close()
 
 
+def test_many_outcomes_that_get_no_receipt_hold_up_no_new_one(tmp_path):
+    def centre(frames):
+        seqs = [int(f.payload) for f in frames if f.channel is Channel.RESULT]
+        return [line.receipt(0, plus=[(100, 200)])] if max(seqs) > 99 else []
+
+    line = Line(tmp_path, centre)
+    line.record(99)
+    line.pass_time(AFTER + 300)
+    assert len(line.exchange.seqs()) == FEWEST
+    line.record(1)
+    line.pass_time(1200)
+    assert line.outbox.waiting() == 99
+    line.outbox.close()
+
+
 def test_a_batch_of_large_outcomes_is_cut_to_what_the_centre_takes(line):
     import os
 
@@ -213,7 +228,7 @@ def test_a_centre_that_lost_what_it_had_gets_it_back_this_way_too(line):
     assert line.outbox.waiting() == 0
 
 
-def test_an_answer_that_a_receipt_by_mqtt_has_overtaken_is_no_loss(line):
+def test_an_answer_that_a_receipt_by_mqtt_has_overtaken_is_no_loss(line, caplog):
     line.record(10)
 
     def overtaken(frames):
@@ -225,6 +240,7 @@ def test_an_answer_that_a_receipt_by_mqtt_has_overtaken_is_no_loss(line):
     assert line.rewound == 0
     assert line.outbox.waiting() == 0
     assert len(line.exchange.sent) == 1
+    assert caplog.records == [], "and no trouble"
 
 
 def test_an_answer_to_another_question_is_no_loss(line):
