@@ -29,7 +29,7 @@ from edge.status import State
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
-_CONNECT_WITHIN_S = 15.0
+_CONNECT_WITHIN_S = 10.0  # less than a keepalive, so that what is said is what happened
 _BACKOFF_S = (1.0, 60.0)
 _FORGET_EVERY_S = 3600.0
 
