@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def device_toml_now() -> str:
     """Return the reference of device.toml."""
     lines = ["# device.toml", "", "Written from `edge/config.py`. An unknown key is refused.", ""]
     for table, struct in _TABLES.items():
-        lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", struct.__doc__ or "", ""]
+        lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", inspect.getdoc(struct) or "", ""]
         lines += ["| key | default | what it may be |", "|---|---|---|"]
         for field in msgspec.structs.fields(struct):
             if field.name in _TABLES:
