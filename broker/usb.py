@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.errors import FileRefused
@@ -70,7 +70,7 @@ def _device(sealed: Sealed, authority: x509.Certificate) -> str:
     try:
         certificate.verify_directly_issued_by(authority)
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension):
         raise Unsealable("who signed it is no device of this authority") from None
     if ExtendedKeyUsageOID.CLIENT_AUTH not in usages or sealed.kind != "outcomes":
         raise Unsealable("it does not come from a device")

@@ -100,7 +100,7 @@ def open_sealed(file: BinaryIO) -> Sealed:
     try:
         read = msgspec.json.decode(head, type=_Head)
         sender = x509.load_der_x509_certificate(read.sender)
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError, x509.InvalidVersion):
         raise Unsealable("its head is damaged") from None
     length = 0
     for start, size, _ in _chunks(file, len(MAGIC) + 4 + len(head), file.seek(0, 2)):
