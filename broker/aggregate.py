@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from broker.errors import StoreRefused, StoreUnavailable
-from broker.ingest import Accepted, Decision, Inbound, Rejected, classify
-from broker.ledger import Ledger
+from broker.errors import StoreUnavailable
+from broker.ingest import Decision, Inbound, classify
+from broker.settle import Settler
 from broker.store import Store
 from edge.contract import codec, topics
 from edge.contract.topics import Channel
@@ -61,9 +61,8 @@ class Aggregator:
     """Takes batches from a link and puts them into a store until it is told to stop."""
 
     def __init__(self, store: Store, link: Link) -> None:
-        self._store = store
+        self.settler = Settler(store)
         self._link = link
-        self._ledger = Ledger(store)
         self.handled = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -84,51 +83,20 @@ class Aggregator:
             self.handled += len(deliveries)
 
     def _settle(self, decisions: list[Decision], stop: threading.Event) -> bool:
-        """Return True when all of `decisions` are durable, False when stopped before that."""
+        """Return True when all of `decisions` are durable and receipted, False when stopped before that."""
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                self._attempt(decisions)
+                receipts = self.settler.settle(decisions)
             except StoreUnavailable as error:
-                self._ledger.forget()
                 if pause == _FIRST_PAUSE_S:
                     log.error("The database does not take results: %s. They wait at the broker; trying again until it does.", error)
                 if stop.wait(pause):
                     return False
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
-            except StoreRefused as error:
-                self._ledger.forget()
-                if len(decisions) > 1:  # one by one, so that the bad one holds nobody up
-                    return all(self._settle([decision], stop) for decision in decisions)
-                if not isinstance(decisions[0], Accepted):
-                    log.error("Dropped a message that the database will never take: %s.", error)
-                    return True
-                decisions = [_refused(decisions[0], error)]
-            else:
-                if pause != _FIRST_PAUSE_S:
-                    log.info("The database takes results again.")
-                return True
-
-    def _attempt(self, decisions: list[Decision]) -> None:
-        plan = self._ledger.plan(decisions)
-        self._store.commit(plan.batch)
-        for odd in plan.batch.rejected:
-            log.warning("Quarantined a message of %s: %s (%.200r).", odd.device or "an unknown sender", odd.reason, odd.detail)
-        for receipt in self._ledger.receipts(plan):
-            self._link.publish(topics.topic(receipt.device, Channel.RECEIPT), codec.encode(receipt))
-
-
-def _refused(accepted: Accepted, error: StoreRefused) -> Rejected:
-    """What becomes of the one outcome that the database will never take."""
-    outcome = accepted.outcome
-    return Rejected(
-        reason="invalid",
-        detail=f"the database refuses it: {error}",
-        topic=accepted.topic,
-        payload=accepted.payload,
-        received_ms=accepted.received_ms,
-        device=outcome.device,
-        epoch=outcome.epoch,
-        seq=outcome.seq,
-        delivered=True,
-    )
+                continue
+            for receipt in receipts:
+                self._link.publish(topics.topic(receipt.device, Channel.RECEIPT), codec.encode(receipt))
+            if pause != _FIRST_PAUSE_S:
+                log.info("The database takes results again.")
+            return True

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,24 @@ import click
 
 from broker.aggregate import Aggregator
 from broker.database import parse_url
-from broker.errors import BrokerError
+from broker.errors import BrokerError, FileRefused
 from broker.listing import quarantine_lines, result_lines
 from broker.mosquitto.render import find_mosquitto, require_free_port, write_loopback
 from broker.mqtt import Address, PahoLink
 from broker.ping import ping as send_ping
 from broker.reader import Reader
+from broker.settle import Settler
 from broker.sql_store import SqlStore
+from broker.sync.app import create_app
+from broker.sync.bucket import Buckets
+from broker.sync.server import Listen, SyncServer
 from broker.web.server import serve as run_server
 
 _database = click.option("--db", "database", required=True, help="sqlite:///centre.db, or postgresql://user@host/name")
+
+
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class _Group(click.Group):
@@ -39,11 +48,10 @@ class _Group(click.Group):
 
 
 def _link_options(command: Callable[..., None]) -> Callable[..., None]:
-    file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in (
-        click.option("--key", type=file, help="private key of --cert"),
-        click.option("--cert", type=file, help="this program's certificate, for mqtts://"),
-        click.option("--ca", type=file, help="certificate authority of the broker, for mqtts://"),
+        click.option("--key", type=_file, help="private key of --cert"),
+        click.option("--cert", type=_file, help="this program's certificate, for mqtts://"),
+        click.option("--ca", type=_file, help="certificate authority of the broker, for mqtts://"),
         click.option("--mqtt", default="mqtt://127.0.0.1:1883", show_default=True, help="mqtt://host:port or mqtts://host:port"),
     ):
         command = option(command)
@@ -59,19 +67,72 @@ def main() -> None:
 @main.command()
 @_link_options
 @_database
-def aggregate(mqtt: str, ca: Path | None, cert: Path | None, key: Path | None, database: str) -> None:
+@click.option("--sync", help="also take results by HTTPS here: https://0.0.0.0:8444, or http://127.0.0.1:8444 for this machine")
+@click.option("--sync-ca", type=_file, help="certificate authority of the devices, for https://")
+@click.option("--sync-cert", type=_file, help="this server's certificate, for https://")
+@click.option("--sync-key", type=_file, help="private key of --sync-cert")
+def aggregate(
+    mqtt: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    database: str,
+    sync: str | None,
+    sync_ca: Path | None,
+    sync_cert: Path | None,
+    sync_key: Path | None,
+) -> None:
     """Take results from the broker into the database, and send receipts."""
     link = PahoLink(Address.parse(mqtt, ca, cert, key))
+    listen = Listen.parse(sync, sync_ca, sync_cert, sync_key) if sync else None
     store = SqlStore(parse_url(database))
+    aggregator = Aggregator(store, link)
+    server = None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        if listen is not None:
+            server = SyncServer(create_app(aggregator.settler, Buckets()), listen)
+            server.start()
         link.start()
-        Aggregator(store, link).run(stop)
+        aggregator.run(stop)
     finally:
+        if server is not None:
+            server.close()
         link.close()
         store.close()
+
+
+@main.command(name="import")
+@click.argument("files", nargs=-1, required=True, type=_file, metavar="FILE...")
+@_database
+@click.option("--ca", type=_file, required=True, help="certificate authority of the devices")
+@click.option("--cert", type=_file, required=True, help="the centre's certificate, the one that devices have as [usb] centre")
+@click.option("--key", type=_file, required=True, help="private key of --cert")
+@click.option("--receipts", type=_folder, help="where the receipts for the devices are written; without it beside each file")
+def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, key: Path, receipts: Path | None) -> None:
+    """Take in what was carried here in sealed FILEs, and write the receipts to carry back. Stop the aggregator meanwhile."""
+    from broker.usb import import_file
+    from edge.keys import Unsealable, load_certificate, load_identity
+
+    try:
+        authority, centre = load_certificate(ca), load_identity(cert, key)
+    except Unsealable as error:
+        raise BrokerError(f"The certificates cannot be used: {error}.") from None
+    refused = 0
+    with closing(SqlStore(parse_url(database))) as store:
+        settler = Settler(store)
+        for file in files:
+            try:
+                done = import_file(file, settler, authority, centre, receipts or file.parent)
+            except FileRefused as error:
+                refused += 1
+                click.echo(f"cxr-broker: {error}", err=True)
+            else:
+                click.echo(f"{file}: {done.messages} outcomes of {done.device}; receipts in {done.receipts}")
+    if refused:
+        sys.exit(1)
 
 
 @main.command()

@@ -6,8 +6,9 @@
     |   |-- StoreLocked        another aggregator writes to it
     |   |-- StoreUnavailable   it does not answer or has no room just now; the same call may succeed later
     |   `-- StoreRefused       it answers, and will never take this row
+    |-- FileRefused            a file that was carried here is not what it should be, or not from where it should be
     |-- LinkError              the MQTT broker cannot be used as asked
-    `-- StartError             a program or port that is needed is missing or taken
+    `-- StartError             a program, port or file that is needed is missing or cannot be used
 
 A programming error is none of these and is allowed to end the process; the supervisor starts it again.
 """
@@ -37,6 +38,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """The database will not take a row, now or later."""
+
+
+class FileRefused(BrokerError):
+    """A sealed file is not taken in."""
 
 
 class LinkError(BrokerError):

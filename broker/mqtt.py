@@ -37,6 +37,9 @@ WINDOW = 1000
 SESSION_EXPIRY_S = 30 * 24 * 3600
 """How long the broker keeps messages for an aggregator that is away."""
 
+_KEEPALIVE_S = 12
+"""A link that carries nothing any more is noticed after at most twice as many seconds."""
+
 _UNACKNOWLEDGED_KINDS_LIMIT = 5 * WINDOW
 _NO_SUBSCRIBER = 0x10
 _LONGEST_PAUSE_S = 30
@@ -122,7 +125,7 @@ class PahoLink:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = WINDOW
-        self._client.connect_async(self._address.host, self._address.port, clean_start=False, properties=properties)
+        self._client.connect_async(self._address.host, self._address.port, _KEEPALIVE_S, clean_start=False, properties=properties)
         self._client.loop_start()
 
     def close(self) -> None:

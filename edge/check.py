@@ -55,7 +55,9 @@ def check_device(device: Device) -> Iterator[Finding]:
     yield from _damaged(Path(device.state))
     yield _tried("TLS files", lambda: _tls_files(device))
     yield _tried("page", lambda: _page(device))
-    yield _broker(device)
+    yield _answers("broker", device.relay.url, {"mqtt": 1883, "mqtts": 8883})
+    if device.relay.https:
+        yield _answers("centre by HTTPS", device.relay.https, {"http": 80, "https": 443})
     yield Finding(
         "clock",
         synchronised(),
@@ -157,22 +159,22 @@ def _page(device: Device) -> str:
 
 def _tls_files(device: Device) -> str:
     relay = device.relay
-    if not relay.url.startswith("mqtts:"):
+    if not (relay.url.startswith("mqtts:") or relay.https.startswith("https:")):
         return "not used: the link is not encrypted, fit for one machine or a trusted network only"
     for key, name in (("ca", relay.ca), ("certificate", relay.certificate), ("private_key", relay.private_key)):
         if not name:
-            raise CxrError(f"[relay] {key} is missing; mqtts:// needs ca, certificate and private_key.")
+            raise CxrError(f"[relay] {key} is missing; mqtts:// and https:// need ca, certificate and private_key.")
         with Path(name).open("rb"):
             pass
     return "readable"
 
 
-def _broker(device: Device) -> Finding:
-    url = urlsplit(device.relay.url)
-    port = url.port or (8883 if url.scheme == "mqtts" else 1883)
+def _answers(subject: str, address: str, ports: dict[str, int]) -> Finding:
+    url = urlsplit(address)
+    port = url.port or ports[url.scheme]
     try:
         socket.create_connection((url.hostname or "", port), timeout=5).close()
     except OSError as error:
         text = f"{url.hostname}:{port} does not answer ({error}). Results wait in the outbox until it does."
-        return Finding("broker", False, text, fatal=False)
-    return Finding("broker", True, f"{url.hostname}:{port} answers")
+        return Finding(subject, False, text, fatal=False)
+    return Finding(subject, True, f"{url.hostname}:{port} answers")

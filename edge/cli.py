@@ -7,6 +7,7 @@ start-up time and memory. For the same reason the command line is read with argp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,10 @@ from edge.errors import CxrError
 
 if TYPE_CHECKING:
     from edge.config import Device
+    from edge.outbox import Outbox
+    from edge.receipts import Receipts
+    from edge.relay import Route
+    from edge.status import StatusWriter
 
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
@@ -91,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
     outbox.add_argument("--limit", type=_count, default=50, metavar="N", help="how many at most (50)")
 
     add("check", _check, "Say in plain words what would stop the device from working; exit status 1 if something would.")
+
+    export = add("export", _export, "Write what waits for a receipt into one sealed file in FOLDER, to be carried to the centre.")
+    export.add_argument("folder", type=Path, metavar="FOLDER")
+
+    receipts = add("import-receipts", _import_receipts, "Take in the receipts that the centre has sealed in FILE.")
+    receipts.add_argument("file", type=Path, metavar="FILE")
 
     init = add("init", _init, "Write a device.toml, a site key and the folders for one device into FOLDER.", config=False)
     init.add_argument("folder", type=Path, metavar="FOLDER")
@@ -227,9 +238,7 @@ def _relay(arguments: Arguments) -> None:
 
     from edge.lifecycle import Stop, only_one
     from edge.manifest import SHIPPED, read_manifest
-    from edge.mqtt import PahoLink
     from edge.rebuild import outbox_of_relay
-    from edge.relay import Relay
     from edge.status import StatusWriter
 
     stop = Stop()
@@ -242,14 +251,29 @@ def _relay(arguments: Arguments) -> None:
         path, most = Path(device.state) / "outbox.db", device.storage.results_mb * 2**20
         try:
             with outbox_of_relay(path, device.device, most, stop) as outbox:
-                Relay(
-                    device,
-                    outbox,
-                    StatusWriter(device, manifest, outbox),
-                    lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
-                ).run(stop)
+                _relay_with(device, outbox, StatusWriter(device, manifest, outbox), stop)
         except apsw.Error as error:
             raise CxrError(f"The outbox cannot be used ({error}). Nothing is lost; delivery goes on when it can be.") from None
+
+
+def _relay_with(device: Device, outbox: Outbox, status: StatusWriter, stop: Any) -> None:
+    from edge.mqtt import PahoLink
+    from edge.relay import Relay
+
+    def second(receipts: Receipts) -> Route:
+        from edge.https import HttpsExchange
+        from edge.sync import SyncRoute
+
+        exchange = HttpsExchange(device.relay)
+        return SyncRoute(outbox, receipts, lambda: status("online"), exchange, device.relay.https_after_s)
+
+    Relay(
+        device,
+        outbox,
+        status,
+        lambda will_topic, will: PahoLink(device.relay, device.device, will_topic, will),
+        second if device.relay.https else None,
+    ).run(stop)
 
 
 def _dicom(arguments: Arguments) -> None:
@@ -347,15 +371,43 @@ def _classify(arguments: Arguments) -> None:
 def _outbox(arguments: Arguments) -> None:
     from edge.config import load_config
     from edge.listing import listing_lines
-    from edge.outbox import Outbox
 
     device = load_config(arguments.config)
+    outbox = _existing_outbox(device, read_only=True)
+    for line in listing_lines(outbox, arguments.limit, everything=arguments.all, as_json=arguments.json):
+        _say(line)
+
+
+def _export(arguments: Arguments) -> None:
+    from edge.config import load_config
+    from edge.usb import export_outcomes
+
+    device = load_config(arguments.config)
+    with contextlib.closing(_existing_outbox(device, read_only=True)) as outbox:
+        path, count = export_outcomes(device, outbox, arguments.folder)
+    if path is None:
+        _say("Nothing waits for a receipt; nothing was written.")
+    else:
+        _say(f"Wrote {count} outcomes to {path}. They stay here until the centre's receipts are imported.")
+
+
+def _import_receipts(arguments: Arguments) -> None:
+    from edge.config import load_config
+    from edge.usb import import_receipts
+
+    device = load_config(arguments.config)
+    with contextlib.closing(_existing_outbox(device, read_only=False)) as outbox:
+        count = import_receipts(device, outbox, arguments.file)
+        _say(f"{count} outcomes have their receipt now; {outbox.waiting()} wait.")
+
+
+def _existing_outbox(device: Device, *, read_only: bool) -> Outbox:
+    from edge.outbox import Outbox
+
     path = Path(device.state) / "outbox.db"
     if not path.exists():
         raise CxrError(f"There is no outbox at {path} yet; `cxr-edge run` makes it.")
-    outbox = Outbox(path, device.device, read_only=True)
-    for line in listing_lines(outbox, arguments.limit, everything=arguments.all, as_json=arguments.json):
-        _say(line)
+    return Outbox(path, device.device, read_only=read_only)
 
 
 def _check(arguments: Arguments) -> None:

@@ -54,7 +54,10 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The way to the centre. `mqtts://` needs the three files; `mqtt://` is for the same machine or a trusted network."""
+    """The ways to the centre. `mqtts://` and `https://` need the three files; `mqtt://` is for one machine or a trusted network.
+
+    `https` is used when MQTT has brought no receipt for `https_after_s`; empty: there is no such way. `http://` is for one machine.
+    """
 
     url: Annotated[str, Meta(pattern=r"^mqtts?://[^\s/]+$")] = "mqtt://127.0.0.1:1883"
     ca: str = ""
@@ -63,6 +66,14 @@ class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Annotated[int, Meta(ge=20, le=100)] = 50
     receipt_timeout_s: Seconds = 30.0
     status_every_s: Seconds = 30.0
+    https: Annotated[str, Meta(pattern=r"^(https://[^\s/@?#]+|http://(127\.0\.0\.1|localhost)(:\d+)?)?$")] = ""
+    https_after_s: Seconds = 30.0
+
+
+class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files carried to the centre by hand, signed with [relay] private_key; `centre` is the certificate of who can read them."""
+
+    centre: str = ""
 
 
 class Dicom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +122,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relay: Relay = Relay()
     dicom: Dicom | None = None
     page: Page | None = None
+    usb: Usb = Usb()
 
 
 def load_config(path: Path) -> Device:
@@ -159,4 +171,5 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
         ),
         page=page
         and replace(page, pin=absolute(page.pin), certificate=absolute(page.certificate), private_key=absolute(page.private_key)),
+        usb=replace(device.usb, centre=absolute(device.usb.centre)),
     )

@@ -6,7 +6,6 @@ only, holds no more than the caller's window, and everything that must not be lo
 
 from __future__ import annotations
 
-import ssl
 from collections import deque
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -20,9 +19,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import Relay
 from edge.errors import CxrError
+from edge.tls import client_context
 
 NO_SUBSCRIBER = 0x10
 """PUBACK reason: the broker took the message and nobody was there for it, so it went nowhere."""
+
+KEEPALIVE_S = 12
+"""Silence after which the other end is asked for a sign of life; without one as long again, the connection is given up."""
 
 
 class Connected(NamedTuple):
@@ -76,7 +79,7 @@ class Link(Protocol):
 class PahoLink:
     """A `Link` over TCP or TLS, MQTT 5, clean start."""
 
-    def __init__(self, settings: Relay, client_id: str, will_topic: str, will: bytes, keepalive_s: int = 20) -> None:
+    def __init__(self, settings: Relay, client_id: str, will_topic: str, will: bytes, keepalive_s: int = KEEPALIVE_S) -> None:
         """Connect.
 
         Raises:
@@ -99,7 +102,7 @@ class PahoLink:
         properties.ReceiveMaximum = 100
         try:
             if secure:
-                self._client.tls_set_context(_tls(settings))
+                self._client.tls_set_context(client_context(settings))
             self._client.connect(
                 url.hostname or "", url.port or (8883 if secure else 1883), keepalive_s, clean_start=True, properties=properties
             )
@@ -140,14 +143,3 @@ class PahoLink:
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         self._events.append(Message(message.topic, bytes(message.payload)))
-
-
-def _tls(settings: Relay) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.certificate:
-            context.load_cert_chain(settings.certificate, settings.private_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise CxrError(f"The TLS files of [relay] cannot be used: {error}. Check ca, certificate and private_key.") from None
-    return context

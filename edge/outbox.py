@@ -240,6 +240,10 @@ class Outbox:
         if damage_note(self._path).exists():
             raise OutboxDamaged(f"The outbox was found damaged. {_NEXT}")
 
+    def waiting_bytes(self) -> int:
+        """Return how many bytes the payloads without a receipt have together."""
+        return int(self._file.one("SELECT coalesce(sum(length(payload)), 0) FROM outcome WHERE receipted = 0")[0])
+
     def data_version(self) -> int:
         """Return a number that changes when another process has committed."""
         return int(self._file.one("PRAGMA data_version")[0])

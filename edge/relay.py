@@ -1,58 +1,71 @@
 """The relay: outcomes from the outbox to the centre over MQTT, receipts back into the outbox.
 
-One connection at a time and one thread. What the broker acknowledges is only out of the window; what the centre receipts is
-out of the outbox's queue. Both ends and the broker may die at any moment.
+One connection at a time and one thread; a second way, where there is one, is stepped from the same loops. What the broker
+acknowledges is only out of the window; what the centre receipts is out of the outbox's queue. Both ends and the broker may die at
+any moment.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from edge.config import Device
 from edge.contract.codec import decode_command, decode_receipt, encode
 from edge.contract.errors import ContractError
-from edge.contract.messages import ClosedEpoch, Hello, Receipt, Reply, Status
-from edge.contract.seqset import SeqSet
+from edge.contract.messages import Reply, Status
 from edge.contract.topics import Channel, topic
 from edge.delivery import Delivery
 from edge.errors import CxrError, OutboxFull
 from edge.lifecycle import Stop
 from edge.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, Link, Message
 from edge.outbox import Outbox
+from edge.receipts import Receipts
 from edge.status import State
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
-_CONNECT_WITHIN_S = 15.0
+_CONNECT_WITHIN_S = 10.0  # less than a keepalive, so that what is said is what happened
 _BACKOFF_S = (1.0, 60.0)
 _FORGET_EVERY_S = 3600.0
-_ROOMY = 0.7
-"""Share of the room beyond which what has its receipt is removed before its time; below the alarm."""
 
-_MOST_CLOSED = 16
-"""As many closed epochs as a greeting has room for."""
+
+class Route(Protocol):
+    """Another way to the centre, beside MQTT."""
+
+    def step(self, now: float) -> None:
+        """Do what is due at `now` (monotonic seconds), without waiting."""
+        ...
+
+    def first_way_works(self, now: float) -> None:
+        """MQTT brought a receipt that something waited for."""
+        ...
 
 
 class Relay:
     """Sends for one device; `connect` opens a `Link`, so that tests can pass another."""
 
     def __init__(
-        self, device: Device, outbox: Outbox, status: Callable[[State], Status], connect: Callable[[str, bytes], Link]
+        self,
+        device: Device,
+        outbox: Outbox,
+        status: Callable[[State], Status],
+        connect: Callable[[str, bytes], Link],
+        second: Callable[[Receipts], Route] | None = None,
     ) -> None:
-        """Args: connect: opens a link, given the topic and the payload of its last will."""
+        """Args: connect: opens a link, given the topic and the payload of its last will; second: makes the other way, if any."""
         self._device = device
         self._outbox = outbox
         self._status = status
         self._connect = connect
         self._topic = {channel: topic(device.device, channel) for channel in Channel}
         self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
-        self._nonce = ""
-        self._unanswered: set[str] = set()
+        self._receipts = Receipts(outbox, self._delivery.receipted, self._delivery.start_over)
+        self._second = second(self._receipts) if second is not None else None
         self._said: set[str] = set()
 
     def run(self, stop: Stop) -> None:
@@ -78,6 +91,7 @@ class Relay:
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
                 self._outbox.raise_if_damaged()
+                self._step_second()
                 time.sleep(0.1)
             pause = min(pause * 2, _BACKOFF_S[1])
 
@@ -94,6 +108,7 @@ class Relay:
     def _await_connection(self, link: Link, stop: Stop) -> str | None:
         deadline = time.monotonic() + _CONNECT_WITHIN_S
         while not stop.is_set() and time.monotonic() < deadline:
+            self._step_second()
             for event in _drain(link, 0.1):
                 if isinstance(event, Connected):
                     return None
@@ -102,27 +117,14 @@ class Relay:
         return "the broker did not answer the connection request"
 
     def _greet(self, link: Link) -> None:
-        self._nonce = secrets.token_hex(16)
         self._delivery.reconnected(time.monotonic())
         link.subscribe([self._topic[Channel.RECEIPT], self._topic[Channel.COMMAND]])
         link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
-        self._unanswered = {stream.epoch for stream in self._outbox.streams()}
-        self._ask(link)
+        self._ask(link, again=False)
 
-    def _ask(self, link: Link) -> None:
-        """Say where this device stands in each epoch, and ask where the centre does, until it has answered."""
-        *closed, present = self._outbox.streams()
-        for stream in (present, *closed):
-            if stream.epoch not in self._unanswered:
-                continue
-            hello = Hello(
-                device=self._device.device,
-                epoch=stream.epoch,
-                lowest_unreceipted=self._outbox.lowest_unreceipted(stream),
-                last_seq=stream.last_seq,
-                nonce=self._nonce,
-                closed=[ClosedEpoch(past.epoch, past.last_seq) for past in closed[-_MOST_CLOSED:]] if stream is present else [],
-            )
+    def _ask(self, link: Link, *, again: bool) -> None:
+        """Say where this device stands in each epoch, and ask where the centre does; again: where it has not answered yet."""
+        for hello in self._receipts.ask("mqtt", again=again):
             link.publish(self._topic[Channel.HELLO], encode(hello))
 
     def _deliver(self, link: Link, stop: Stop) -> str:
@@ -132,6 +134,7 @@ class Relay:
         next_status = time.monotonic() + self._device.relay.status_every_s
         while not stop.is_set():
             now = time.monotonic()
+            self._step_second()
             if now >= next_look:
                 next_look = now + _LOOK_EVERY_S
                 self._outbox.raise_if_damaged()
@@ -141,7 +144,7 @@ class Relay:
             if now >= next_status:
                 next_status = now + self._device.relay.status_every_s
                 link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
-                self._ask(link)  # again: a greeting that no aggregator heard is lost
+                self._ask(link, again=True)  # a greeting that no aggregator heard is lost
             if now >= next_forget:
                 next_forget = now + _FORGET_EVERY_S
                 self._tidy()
@@ -174,7 +177,8 @@ class Relay:
     def _on_message(self, link: Link, message: Message) -> None:
         try:
             if message.topic == self._topic[Channel.RECEIPT]:
-                self._on_receipt(decode_receipt(message.payload))
+                if self._receipts.take(decode_receipt(message.payload)) and self._second is not None:
+                    self._second.first_way_works(time.monotonic())
             elif message.topic == self._topic[Channel.COMMAND]:
                 command = decode_command(message.payload)
                 known = command.verb == "ping" and command.device == self._device.device
@@ -187,29 +191,15 @@ class Relay:
         except OutboxFull as error:  # the receipt is not noted: the outcome is sent again, and so is the receipt
             self._say_once(str(error), logging.WARNING)
 
-    def _on_receipt(self, receipt: Receipt) -> None:
-        stream = next((one for one in self._outbox.streams() if one.epoch == receipt.epoch), None)
-        if receipt.device != self._device.device or stream is None:
-            return  # of an outbox that this device no longer has
-        if receipt.answers == self._nonce:
-            self._unanswered.discard(receipt.epoch)
-        held = SeqSet(receipt.through, receipt.plus)
-        for item in receipt.quarantined:
-            log.warning("the centre keeps seq %d apart: %s", item.seq, item.reason)
-        if receipt.answers == self._nonce and (count := self._outbox.rewind(held, stream)):
-            log.warning("the centre has lost %d results that it once had; they are sent again", count)
-            self._delivery.start_over()
-        numbers = stream.numbers(held)
-        quarantined = [(stream.base + item.seq, item.reason) for item in receipt.quarantined if item.seq <= stream.last_seq]
-        if self._outbox.mark_receipted(numbers.through, numbers.ranges, quarantined):
-            self._outbox.make_room(_ROOMY)
-        self._delivery.receipted(numbers, [number for number, _ in quarantined])
-
     def _tidy(self) -> None:
         try:
             self._outbox.forget(self._device.storage.keep_receipted)
         except OutboxFull as error:
             self._say_once(str(error), logging.WARNING)
+
+    def _step_second(self) -> None:
+        if self._second is not None:
+            self._second.step(time.monotonic())
 
     def _say_once(self, text: str, level: int) -> None:
         if text not in self._said:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import delivery, device, ingest, startup
+from tests.benchmarks import delivery, device, ingest, links, startup
 from tests.benchmarks.figures import Figures
 
 AIMS = {
@@ -23,19 +23,22 @@ AIMS = {
     "outbox_insert_ratio": ("", 0.0),
     "drain_ratio": (">=", 0.8),
     "ingest_sqlite_ratio": (">=", 0.75),
+    "half_open_noticed_s": ("<=", 30.0),
+    "half_open_to_https_s": ("<=", 60.0),
 }
 
 
 def main() -> None:
-    """Measure everything; name benchmarks (device, startup, delivery, ingest) as arguments to run only those."""
-    chosen = sys.argv[1:] or ["startup", "device", "delivery", "ingest"]
+    """Measure everything; name benchmarks (device, startup, delivery, ingest, links) as arguments to run only those."""
+    chosen = sys.argv[1:] or ["startup", "device", "delivery", "ingest", "links"]
     figures: Figures = {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cxr-bench-") as folder:
         for name in chosen:
             home = Path(folder) / name
             home.mkdir()
-            figures |= {"startup": startup, "device": device, "delivery": delivery, "ingest": ingest}[name].measure(home)
+            modules = {"startup": startup, "device": device, "delivery": delivery, "ingest": ingest, "links": links}
+            figures |= modules[name].measure(home)
     target = Path(__file__).resolve().parents[2] / "build" / "bench.json"
     target.parent.mkdir(exist_ok=True)
     figures = {name: round(value, 4) for name, value in figures.items()}

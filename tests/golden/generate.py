@@ -44,7 +44,7 @@ _TYPES = (
 )
 _BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
 _TABLES = {"": config.Device, "watch": config.Watch, "model": config.Model, "decode": config.Decode}
-_TABLES |= {"storage": config.Storage, "relay": config.Relay, "dicom": config.Dicom, "page": config.Page}
+_TABLES |= {"storage": config.Storage, "relay": config.Relay, "usb": config.Usb, "dicom": config.Dicom, "page": config.Page}
 
 
 def messages_now() -> dict[Path, bytes]:

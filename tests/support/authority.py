@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
@@ -35,18 +35,26 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str = "broker") -> Identity:
-        """Issue a certificate for 127.0.0.1 and localhost."""
+    def server(self, name: str = "broker", *, days_ago: int = 0) -> Identity:
+        """Issue a certificate for 127.0.0.1 and localhost, valid for an hour from `days_ago` on."""
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names)
+        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names, days_ago)
 
-    def client(self, name: str) -> Identity:
-        """Issue a certificate whose CN is `name`."""
-        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, None)
+    def client(self, name: str, *, days_ago: int = 0, by_rsa: bool = False) -> Identity:
+        """Issue a certificate whose CN is `name`, valid for an hour from `days_ago` on."""
+        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, None, days_ago, by_rsa=by_rsa)
 
-    def _issue(self, name: str, usage: x509.ObjectIdentifier, names: x509.SubjectAlternativeName | None) -> Identity:
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key())
+    def _issue(
+        self,
+        name: str,
+        usage: x509.ObjectIdentifier,
+        names: x509.SubjectAlternativeName | None,
+        days_ago: int = 0,
+        *,
+        by_rsa: bool = False,
+    ) -> Identity:
+        key = rsa.generate_private_key(65537, 2048) if by_rsa else ec.generate_private_key(ec.SECP256R1())
+        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), days_ago)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -59,8 +67,10 @@ class Authority:
         identity.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, pem, serialization.NoEncryption()))
         return identity
 
-    def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.now(timezone.utc)
+    def _builder(
+        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, days_ago: int = 0
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(timezone.utc) - timedelta(days=days_ago)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

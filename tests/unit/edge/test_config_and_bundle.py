@@ -84,6 +84,12 @@ def test_check_tells_what_works_and_what_does_not(config):
     assert not findings["broker"].ok
     assert not findings["broker"].fatal, "without a broker results wait; nothing is lost"
     assert all(finding.ok or not finding.fatal for finding in findings.values())
+    assert "centre by HTTPS" not in findings
+    config.write_text(config.read_text() + 'https = "https://127.0.0.1:1"\n')
+    findings = {finding.subject: finding for finding in check_device(load_config(config))}
+    assert not findings["centre by HTTPS"].ok
+    assert not findings["centre by HTTPS"].fatal
+    assert "need ca, certificate and private_key" in findings["TLS files"].text
     (config.parent / "inbox").rmdir()
     findings = {finding.subject: finding for finding in check_device(load_config(config))}
     assert findings["watched folder"].fatal

@@ -191,7 +191,7 @@ def test_a_greeting_is_repeated_until_the_centre_has_answered(device, outbox):
     link = ScriptedLink(centre)
     run(device, outbox, link, lambda: len(link.published(Channel.STATUS)) >= 8)
     assert len(link.published(Channel.HELLO)) == 3
-    assert len(set(link.published(Channel.HELLO))) == 1
+    assert len(set(link.published(Channel.HELLO))) == 3, "an answer to an earlier question may have been overtaken"
 
 
 def test_an_old_receipt_with_a_low_watermark_is_no_loss(device, outbox):

@@ -1,0 +1,1 @@
+"""The second way in: devices deliver by HTTPS when MQTT brings them no receipts."""

@@ -1,0 +1,340 @@
+"""`/v1/sync` over real sockets: who may deliver, what is taken, what is refused, and that nobody sees a stack trace."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.errors import StartError, StoreRefused, StoreUnavailable
+from broker.settle import Settler
+from broker.store import Batch, MemoryStore
+from broker.sync import app as sync_app
+from broker.sync import server as sync_server
+from broker.sync.app import create_app
+from broker.sync.bucket import Buckets
+from broker.sync.server import Listen, SyncServer, common_name
+from edge.contract import codec
+from edge.contract.frames import MAX_BODY, Frame, pack, unpack
+from edge.contract.messages import AnyMessage, Quarantined, Receipt
+from edge.contract.topics import Channel
+from tests.support import messages
+from tests.support.authority import Authority, Identity
+from tests.support.messages import EPOCH
+from tests.support.processes import free_port
+
+
+class Moody(MemoryStore):
+    """A store whose next commits raise what is in `moods`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moods: list[Exception] = []
+
+    def commit(self, batch: Batch) -> None:
+        if self.moods:
+            raise self.moods.pop(0)
+        super().commit(batch)
+
+
+@dataclass
+class Running:
+    """A server in this process, its store, and a client that can show any certificate."""
+
+    authority: Authority
+    port: int
+    store: Moody = field(default_factory=Moody)
+
+    def __post_init__(self) -> None:
+        self.settler = Settler(self.store)
+
+    def context(self, identity: Identity | None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.authority.ca))
+        if identity is not None:
+            context.load_cert_chain(identity.cert, identity.key)
+        return context
+
+    def post(self, body: bytes, name: str = "dev-a", path: str = "/v1/sync", method: str = "POST") -> tuple[int, bytes, str]:
+        return self.ask(body, self.authority.client(name), path, method)
+
+    def ask(self, body: bytes, identity: Identity | None, path: str, method: str) -> tuple[int, bytes, str]:
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self.context(identity))
+        with contextlib.closing(connection):
+            connection.request(method, path, body)
+            with connection.getresponse() as response:
+                return response.status, response.read(), response.getheader("Retry-After", "")
+
+    def deliver(self, *given: AnyMessage | bytes, name: str = "dev-a") -> list[Receipt]:
+        status, content, _ = self.post(batch(*given, device=name), name)
+        assert status == 200, content
+        return [codec.decode_receipt(frame.payload) for frame in unpack(content)]
+
+
+def batch(*given: AnyMessage | bytes, device: str = "dev-a") -> bytes:
+    results = [Frame(Channel.RESULT, one if isinstance(one, bytes) else codec.encode(one)) for one in given]
+    return pack([Frame(Channel.HELLO, codec.encode(messages.hello(device))), *results])
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def centre(authority: Authority) -> Iterator[Running]:
+    running = Running(authority, free_port())
+    identity = authority.server("centre")
+    listen = Listen.parse(f"https://127.0.0.1:{running.port}", authority.ca, identity.cert, identity.key)
+    server = SyncServer(create_app(running.settler, Buckets(size=20.0, per_s=0.001)), listen)
+    server.start()
+    try:
+        yield running
+    finally:
+        server.close()
+
+
+def test_what_is_delivered_is_committed_and_receipted(centre: Running) -> None:
+    receipts = centre.deliver(*(messages.result(seq=seq) for seq in (1, 2, 4)))
+    assert receipts == [Receipt(device="dev-a", epoch=EPOCH, through=2, plus=[(4, 4)], answers="ab" * 8)]
+    assert sorted(seq for _, _, seq in centre.store.outcomes) == [1, 2, 4]
+    assert centre.deliver() == receipts, "a hello alone asks what the centre holds"
+    assert centre.deliver(messages.result(seq=2), messages.result(seq=3))[0].through == 4
+    assert len(centre.store.outcomes) == 4
+
+
+def test_it_is_judged_as_what_comes_by_mqtt(centre: Running) -> None:
+    good = codec.encode(messages.result(seq=2))
+    receipts = centre.deliver(
+        b"\xff not JSON",
+        good.replace(b'"seq":2', b'"seq":5').replace(b'"schema":1', b'"schema":7'),
+        codec.encode(messages.result(seq=6)) + b" " * 9000,
+        messages.result("dev-b", 1),
+        messages.result(seq=2),
+        messages.result(seq=2, label="normal"),
+        messages.result(seq=1),
+    )
+    reasons = sorted(odd.reason for odd in centre.store.rejected)
+    assert reasons == ["conflict", "identity_mismatch", "not_json", "too_large", "unknown_schema"]
+    assert {odd.device for odd in centre.store.rejected} == {"dev-a"}
+    quarantined = [one for receipt in receipts for one in receipt.quarantined]
+    assert set(quarantined) == {Quarantined(5, "unknown_schema"), Quarantined(6, "too_large")}
+    assert sorted(centre.store.outcomes) == [("dev-a", EPOCH, 1), ("dev-a", EPOCH, 2)]
+
+
+def test_the_name_in_the_certificate_is_the_name_in_the_messages(centre: Running, caplog: pytest.LogCaptureFixture) -> None:
+    status, content, _ = centre.post(batch(messages.result("dev-b", 1), device="dev-b"), "dev-a")
+    assert (status, b"not the name of the device" in content) == (403, True)
+    assert centre.store.outcomes == {}
+    assert centre.store.rejected == []
+    assert "certificate is that of 'dev-a'" in caplog.text
+
+
+def test_without_a_device_certificate_of_the_authority_nobody_is_heard(centre: Running, tmp_path: Path) -> None:
+    stranger = Authority(tmp_path / "other", "another authority").client("dev-a")
+    server = centre.authority.server("dev-a")  # of the right authority, and no client
+    for identity in (None, stranger, server):
+        with pytest.raises(OSError):  # noqa: PT011  # which error depends on who is quicker
+            centre.ask(batch(messages.result()), identity, "/v1/sync", "POST")
+    assert centre.store.outcomes == {}
+    assert centre.post(batch(messages.result()))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"", 400, b"truncated"),
+        (b"nothing of ours", 400, b"not_gzip"),
+        (os.urandom(MAX_BODY + 1), 413, b"bytes"),
+        (gzip.compress(b"\0" * 50_000_000), 400, b"bad_frame"),
+        (gzip.compress((b"result 8000\n" + b" " * 8000 + b"\n") * 2000), 400, b"too_large"),
+        (pack([]), 400, b"no hello"),
+        (pack([Frame(Channel.RESULT, codec.encode(messages.result()))]), 400, b"no hello"),
+        (pack([Frame(Channel.HELLO, b"{}")]), 400, b"invalid"),
+        (batch()[:-9], 400, b"truncated"),
+        (pack([Frame(Channel.HELLO, codec.encode(messages.hello())), Frame(Channel.RECEIPT, b"{}")]), 400, b"No receipt"),
+        (pack([Frame(Channel.HELLO, codec.encode(messages.hello()))] * 2), 400, b"No hello"),
+    ],
+)
+def test_what_is_no_batch_is_refused_in_a_sentence(centre: Running, body: bytes, status: int, says: bytes) -> None:
+    answer = centre.post(body)
+    assert (answer[0], says in answer[1], b"Traceback" in answer[1]) == (status, True, False), answer
+    assert centre.store.outcomes == {}
+    assert centre.store.rejected == []
+
+
+def test_other_paths_and_methods_are_not_there(centre: Running) -> None:
+    assert centre.post(b"", path="/")[0] == 404
+    assert centre.post(b"", method="GET")[0] == 405
+
+
+def test_a_database_that_is_away_is_told_and_the_same_batch_is_taken_later(centre: Running) -> None:
+    centre.store.moods = [StoreUnavailable("gone")]
+    body = batch(messages.result())
+    status, content, again = centre.post(body)
+    assert (status, content, again) == (503, b"The centre's database takes nothing just now.\n", "10")
+    assert centre.deliver()[0].through == 0, "what was not committed is in no receipt"
+    assert centre.post(body)[0] == 200
+    assert len(centre.store.outcomes) == 1
+
+
+def test_an_outcome_that_the_database_never_takes_holds_up_no_other(centre: Running) -> None:
+    centre.store.moods = [StoreRefused("the whole"), StoreRefused("one of it")]  # then the hello itself, alone
+    receipts = centre.deliver(messages.result(seq=1), messages.result(seq=2))
+    assert receipts[-1].through == 2
+
+
+def test_a_defect_of_this_software_is_no_answer_for_a_stranger(centre: Running) -> None:
+    centre.store.moods = [RuntimeError("secret of the inside")]
+    status, content, _ = centre.post(batch(messages.result()))
+    assert (status, content) == (500, b"Internal Server Error")
+    assert centre.deliver()[0].through == 0, "what was not committed is in no receipt"
+    assert centre.post(batch(messages.result()))[0] == 200
+
+
+def test_a_busy_database_keeps_nobody_waiting_for_long(centre: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_app, "_TURN_WITHIN_S", 0.1)
+    with centre.settler._turn:
+        assert centre.post(batch(messages.result()))[0] == 503
+    assert centre.post(batch(messages.result()))[0] == 200
+
+
+def test_a_device_that_asks_without_end_is_slowed_down_alone(centre: Running) -> None:
+    answers = [centre.post(batch())[0] for _ in range(22)]
+    assert answers == [200] * 20 + [429] * 2
+    assert int(centre.post(batch())[2]) > 1
+    assert centre.post(batch(device="dev-b"), "dev-b")[0] == 200
+
+
+def test_a_body_that_never_comes_is_not_waited_for(centre: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_app, "_BODY_WITHIN_S", 0.2)
+    with (
+        socket.create_connection(("127.0.0.1", centre.port)) as plain,
+        centre.context(centre.authority.client("dev-a")).wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+    ):
+        tls.settimeout(10)
+        tls.sendall(b"POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+        assert tls.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_connection_that_does_nothing_is_ended(centre: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_server, "_CONNECTION_S", 0.3)
+    with (
+        socket.create_connection(("127.0.0.1", centre.port)) as plain,
+        centre.context(centre.authority.client("dev-a")).wrap_socket(
+            plain, server_hostname="127.0.0.1", suppress_ragged_eofs=True
+        ) as tls,
+    ):
+        tls.settimeout(10)
+        tls.sendall(b"POST /v1/sync HT")
+        with contextlib.suppress(ConnectionResetError):
+            assert tls.recv(100) == b""
+
+
+def test_two_ways_at_once_count_once(centre: Running) -> None:
+    """As by MQTT in the aggregator's thread and by HTTPS at the same time: the same seqs, in the same settler."""
+    outcomes = [messages.result(seq=seq) for seq in range(1, 401)]
+
+    def by_the_other_way() -> None:
+        for start in range(0, 400, 50):
+            frames = [Frame(Channel.RESULT, codec.encode(one)) for one in outcomes[start : start + 50]]
+            centre.settler.settle([sync_app.classify(one) for one in _inbound(frames)])
+
+    thread = threading.Thread(target=by_the_other_way)
+    thread.start()
+    for start in range(300, -1, -100):
+        centre.deliver(*outcomes[start : start + 100])
+    thread.join()
+    assert sorted(seq for _, _, seq in centre.store.outcomes) == list(range(1, 401))
+    assert centre.store.rejected == []
+    assert centre.deliver()[0].through == 400
+
+
+def _inbound(frames: list[Frame]) -> list[sync_app.Inbound]:
+    return [sync_app.Inbound("cxr/v1/dev-a/result", frame.payload, time.time_ns() // 1_000_000) for frame in frames]
+
+
+def test_plain_http_is_for_this_machine_and_takes_the_name_in_the_messages() -> None:
+    store, port = MemoryStore(), free_port()
+    server = SyncServer(create_app(Settler(store), Buckets(size=1.0)), Listen.parse(f"http://127.0.0.1:{port}", None, None, None))
+    server.start()
+    try:
+        answers = []
+        for _ in range(2):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("POST", "/v1/sync", batch(messages.result()))
+                with connection.getresponse() as response:
+                    answers.append(response.status)
+        assert answers == [200, 429]
+        assert len(store.outcomes) == 1
+        with pytest.raises(StartError, match="choose another --sync"):
+            SyncServer(create_app(Settler(store), Buckets()), Listen("127.0.0.1", port, None))
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://0.0.0.0:8444", "for this machine alone"),
+        ("https://0.0.0.0:8444", "needs --sync-ca"),
+        ("ftp://x", "no address to listen at"),
+        ("https://", "no address to listen at"),
+        ("https://x:99999", "no address to listen at"),
+        ("https://x/y", "no address to listen at"),
+    ],
+)
+def test_an_address_that_is_none(url: str, says: str) -> None:
+    with pytest.raises(StartError, match=says):
+        Listen.parse(url, None, None, None)
+
+
+def test_certificate_files_that_are_none(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "x.pem").write_text("x")
+    with pytest.raises(StartError, match="cannot be used"):
+        Listen.parse("https://127.0.0.1:1", authority.ca, tmp_path / "x.pem", tmp_path / "x.pem")
+
+
+def test_only_one_common_name_is_a_name() -> None:
+    def named(*names: str) -> dict[str, object]:
+        return {"subject": tuple((("commonName", name),) for name in names)}
+
+    assert common_name(named("dev-a")) == "dev-a"
+    assert [common_name(one) for one in (named(), named("dev-a", "dev-b"), {}, None)] == [""] * 4
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.0, 5.0)), max_size=200))
+def test_over_any_time_a_device_gets_its_bucket_and_its_rate(asked: list[tuple[str, float]]) -> None:
+    buckets, now = Buckets(size=5.0, per_s=2.0), 100.0
+    taken: dict[str, list[float]] = {"a": [], "b": []}
+    for name, passed in asked:
+        now += passed
+        wait_s = buckets.take(name, now)
+        if wait_s == 0.0:
+            taken[name].append(now)
+        else:
+            assert 0.0 < wait_s <= 0.5 + 1e-9
+            assert len(taken[name]) >= 5
+    for times in taken.values():
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                assert last - first + 1 <= 5.0 + 2.0 * (times[last] - times[first]) + 1e-6
+
+
+def test_made_up_names_do_not_fill_the_memory() -> None:
+    buckets = Buckets()
+    for number in range(12_000):
+        buckets.take(f"dev-{number}", 0.0)
+    assert len(buckets._levels) == 10_000
