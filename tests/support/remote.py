@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,9 @@ class Remote:
             for seq in range(1, count + 1):
                 payload = codec.encode(messages.result(self.name, seq, outbox.epoch))
                 outbox._db.execute(
-                    "INSERT INTO outcome (seq, source_key, kind, payload, original_name, place) VALUES (?, ?, 'result', ?, '', '')",
-                    (seq, str(seq), payload),
+                    "INSERT INTO outcome (number, source_key, kind, payload, original_name, place, crc) "
+                    "VALUES (?, ?, 'result', ?, '', '', ?)",
+                    (seq, str(seq), payload, zlib.crc32(payload)),
                 )
             outbox._db.execute("UPDATE stream SET last_seq = ?", (count,))
             outbox._db.execute("COMMIT")
