@@ -139,7 +139,7 @@ def _said(outcome: AnyOutcome, words: Words) -> tuple[Tone, str, list[str]]:
         notes = [words.reason(code) for code in outcome.quality]
         label = words.of_class(outcome.label)
         if outcome.abstained:
-            return "unsure", words("study.not_sure"), [*notes, words("study.would_be", label=label)]
+            return "unsure", words("study.not_sure"), notes
         return ("answer" if outcome.label == "normal" else "finding"), label, notes
     if isinstance(outcome, Void):
         return "void", words("study.void"), [words("study.voids", seq=outcome.voids)]
