@@ -81,17 +81,22 @@ def heat_summary(heat: npt.NDArray[np.float32]) -> HeatSummary:
     Args:
         heat: shape (rows, columns); the class map of the decided class.
 
-    The sides are those of the picture: the patient's right lung is on the image's left.
+    Four quarters, and beside them the middle half of the width (central, where the hila are) and the rest (peripheral). The sides
+    are those of the picture: the patient's right lung is on the image's left.
     """
     positive = np.maximum(heat, 0.0)
     total = float(positive.sum())
     if total <= 0.0:
         return {}
     rows, columns = positive.shape[0] // 2, positive.shape[1] // 2
+    inner = slice(positive.shape[1] // 4, positive.shape[1] - positive.shape[1] // 4)
+    central = float(positive[:, inner].sum())
     quarters = {
         "image_left_upper": positive[:rows, :columns],
         "image_right_upper": positive[:rows, columns:],
         "image_left_lower": positive[rows:, :columns],
         "image_right_lower": positive[rows:, columns:],
     }
-    return {name: round(float(part.sum()) / total, 3) for name, part in quarters.items()}
+    shares = {name: float(part.sum()) / total for name, part in quarters.items()}
+    shares |= {"image_central": central / total, "image_peripheral": 1 - central / total}
+    return {name: round(share, 3) for name, share in shares.items()}

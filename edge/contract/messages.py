@@ -75,7 +75,7 @@ class Result(Outcome, frozen=True, kw_only=True, tag="result"):
     preprocessing: Annotated[int, Meta(ge=1)]
     typicality: Probability | None = None
     quality: list[Code] = []
-    heat: dict[Annotated[str, Meta(pattern=r"^(image_left|image_right)_(upper|lower)$")], Probability] = {}
+    heat: dict[Annotated[str, Meta(pattern=r"^image_((left|right)_(upper|lower)|central|peripheral)$")], Probability] = {}
     timings_ms: dict[Code, Annotated[float, Meta(ge=0.0)]] = {}
 
 

@@ -18,8 +18,8 @@ Tone = Literal["answer", "finding", "unsure", "problem", "void"]
 Sent = Literal["yes", "no", "apart"]
 
 _LISTED = 200
-_STANDS_OUT = 0.4
-"""Share of the heat from which one quarter is named; four alike have 0.25 each."""
+_ONE_SIDED = 0.3
+"""With a smaller share of the heat on one of two sides, the other is named alone."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,19 @@ def _bars(outcome: AnyOutcome, words: Words) -> list[Bar]:
 
 
 def _place(outcome: AnyOutcome, words: Words) -> str:
-    if not isinstance(outcome, Result):
+    if not isinstance(outcome, Result) or not outcome.heat:
         return ""
-    zone, share = max(outcome.heat.items(), key=lambda item: item[1], default=("", 0.0))
-    return words("zone.where", place=words(f"zone.{zone}")) if share >= _STANDS_OUT else words("zone.none")
+    share = outcome.heat
+    left = share.get("image_left_upper", 0) + share.get("image_left_lower", 0)
+    upper = share.get("image_left_upper", 0) + share.get("image_right_upper", 0)
+    said = [
+        "left" if left > 1 - _ONE_SIDED else "right" if left < _ONE_SIDED else "both",
+        "upper" if upper > 1 - _ONE_SIDED else "lower" if upper < _ONE_SIDED else "",
+    ]
+    if "image_central" in share:
+        central = share["image_central"]
+        said.append("central" if central > 1 - _ONE_SIDED else "peripheral" if central < _ONE_SIDED else "")
+    return words("zone.where", places=", ".join(words(f"zone.{name}") for name in said if name))
 
 
 def _when(outcome: AnyOutcome) -> tuple[str, str]:

@@ -52,7 +52,8 @@ EXAMPLES: dict[str, AnyMessage] = {
         preprocessing=1,
         typicality=0.75,
         quality=["uid_reused"],
-        heat={"image_left_upper": 0.5, "image_right_upper": 0.0, "image_left_lower": 0.25, "image_right_lower": 0.25},
+        heat={"image_left_upper": 0.5, "image_right_upper": 0.0, "image_left_lower": 0.25, "image_right_lower": 0.25}
+        | {"image_central": 0.4, "image_peripheral": 0.6},
         timings_ms={"decode": 20.5, "total": 31.25},
     ),
     "refusal": Refusal(**COMMON, reasons=["colour"], pixel_hash="d" * 64),

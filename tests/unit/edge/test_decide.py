@@ -87,5 +87,9 @@ def test_heat_summary():
         "image_right_upper": 0.25,
         "image_left_lower": 0.0,
         "image_right_lower": 0.0,
+        "image_central": 0.0,
+        "image_peripheral": 1.0,
     }
+    heat[5, 3] = heat[5, 8] = 2.0
+    assert heat_summary(heat)["image_central"] == 0.5
     assert heat_summary(-np.ones((12, 12), np.float32)) == {}

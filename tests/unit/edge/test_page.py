@@ -18,11 +18,12 @@ from edge.local import NOTHING, Heat, LocalFacts, LocalStore
 from edge.page.film import Films
 from edge.page.film_child import with_heat
 from edge.page.session import LASTS_S, Sessions, load_pin, make_pin
-from edge.page.studies import _name
+from edge.page.studies import _name, _place
 from edge.page.upload import Empty, TooLarge, Uploads
 from edge.page.words import LANGUAGES, choose, words
 from edge.spool import Spool
 from export.phantom import phantom
+from tests.golden.examples import EXAMPLES
 
 ENGLISH = words("en")
 
@@ -125,6 +126,26 @@ def test_names_are_written_as_people_do():
     assert _name("Yamada^Tarou=山田^太郎") == "Yamada, Tarou"
     assert _name("Jane Doe") == "Jane Doe"
     assert _name(None) == _name("^^") == ""
+
+
+@pytest.mark.parametrize(
+    ("quarters", "central", "words_of"),
+    [
+        ((0.4, 0.2, 0.2, 0.2), 0.5, ["both"]),
+        ((0.7, 0.2, 0.1, 0.0), 0.1, ["left", "upper", "peripheral"]),
+        ((0.0, 0.1, 0.1, 0.8), 0.9, ["right", "lower", "central"]),
+        ((0.0, 0.5, 0.0, 0.5), None, ["right"]),
+    ],
+)
+def test_where_the_heat_lies_is_said_in_words(quarters, central, words_of):
+    names = ("image_left_upper", "image_right_upper", "image_left_lower", "image_right_lower")
+    heat = dict(zip(names, quarters, strict=True))
+    if central is not None:
+        heat |= {"image_central": central, "image_peripheral": 1 - central}
+    result = msgspec.structs.replace(EXAMPLES["result"], heat=heat)
+    said = ", ".join(ENGLISH(f"zone.{name}") for name in words_of)
+    assert _place(result, ENGLISH) == ENGLISH("zone.where", places=said)
+    assert _place(msgspec.structs.replace(result, heat={}), ENGLISH) == ""
 
 
 def test_local_facts_are_private_bounded_and_never_in_the_way(tmp_path):
