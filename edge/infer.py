@@ -1,4 +1,4 @@
-"""Spool -> decode -> classify -> decide -> outbox: every intake ends in exactly one committed outcome.
+"""Spool -> decode -> classify -> gate -> decide -> outbox: every intake ends in exactly one committed outcome.
 
 The order that makes it safe: the file is forced to the disk (while the child decodes it), then the outcome
 is committed, then the file leaves the spool. A crash at any point repeats at most the work, never the outcome, because the
@@ -20,6 +20,7 @@ from inotify_simple import INotify, flags
 from edge.bundle import Bundle
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
+from edge.errors import Refused
 from edge.lifecycle import Stop
 from edge.names import printable
 from edge.outbox import Entry, Outbox
@@ -69,7 +70,10 @@ class Inference:
         picture, quality = self._picture(intake, answer, digest)
         if isinstance(answer, NotReady):
             return self._commit_without_answer(intake, picture, answer)
-        decision, timings = self._classify(answer)
+        try:
+            decision, timings = self._classify(answer)
+        except Refused as refused:
+            return self._commit_without_answer(intake, picture, NotReady(True, refused.reason, refused.detail))
         timings["total"] = (time.perf_counter() - started) * 1e3
         return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
 
@@ -113,7 +117,7 @@ class Inference:
     def _classify(self, answer: Ready) -> tuple[Decision, dict[str, float]]:
         side = self._bundle.manifest.input_side
         began = time.perf_counter()
-        decision = self._bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), self._threshold)
+        decision = self._bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), self._threshold, answer.headers)
         spent = (time.perf_counter() - began) * 1e3
         return decision, {"decode": answer.decode_ms, "preprocess": answer.preprocess_ms, "classify": spent}
 
