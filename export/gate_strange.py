@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,8 @@ from unittest import mock
 
 import numpy as np
 import pydicom
+import pydicom.data
 from PIL import Image, ImageDraw, ImageFont
-from pydicom.data import get_testdata_files
 
 import edge.dicom_pixels
 from edge.classify import Classifier
@@ -60,20 +62,25 @@ def _things() -> Iterator[tuple[str, Decoded]]:
         yield "clouds", Decoded(_clouds(rng))
         yield "gradient", Decoded(_gradient(rng))
         yield "page of text", Decoded(_page(rng))
-    for name in sorted(get_testdata_files("*.dcm")):
-        if (found := _of_pydicom(Path(name))) is not None:
+    # Those that come with the package; pydicom's own function would fetch further ones.
+    for path in sorted((Path(pydicom.data.__file__).parent / "test_files").rglob("*.dcm")):
+        if (found := _of_pydicom(path)) is not None:
             yield found
 
 
 def _of_pydicom(path: Path) -> tuple[str, Decoded] | None:
     """Return modality and picture of a test file as if its modality were not looked at; None if the device cannot decode it."""
     any_modality = mock.MagicMock(__contains__=lambda _self, _name: True)
+    logging.disable(logging.CRITICAL)  # many of these files are damaged on purpose
     try:
-        with mock.patch.object(edge.dicom_pixels, "_RADIOGRAPHS", any_modality):
+        with warnings.catch_warnings(), mock.patch.object(edge.dicom_pixels, "_RADIOGRAPHS", any_modality):
+            warnings.simplefilter("ignore")
             picture = decode_file(path)
-        modality = str(pydicom.dcmread(path, stop_before_pixels=True).get("Modality", "")) or "none"
+            modality = str(pydicom.dcmread(path, stop_before_pixels=True).get("Modality", "")) or "none"
     except ImageError:
         return None
+    finally:
+        logging.disable(logging.NOTSET)
     return f"pydicom test file, modality {modality}", picture
 
 

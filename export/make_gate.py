@@ -12,7 +12,7 @@ from edge.bundle import Bundle, load_bundle
 from edge.errors import CxrError
 from export.dataset import read_dataset
 from export.errors import ReportError
-from export.gate import EPOCHS, HELD_OUT, REFUSED_OF_KNOWN, make_gate
+from export.gate import EPOCHS, HELD_OUT, HIGHEST_LIMIT, REFUSED_OF_KNOWN, make_gate
 from export.gate_files import MadeGate, write_gate
 from export.gate_measure import SEED, Say, by_kind, by_source, judged, measure, refused_good
 from export.gate_strange import strange_things
@@ -59,6 +59,7 @@ def gate(folder: Path, data: Path, say: Say, *, epochs: int = EPOCHS) -> dict[st
     say("the shipped gate is made")
     report = {
         "refused_of_known": REFUSED_OF_KNOWN,
+        "highest_limit": HIGHEST_LIMIT,
         "held_out": HELD_OUT,
         "epochs": epochs,
         "seed": SEED,
