@@ -10,6 +10,8 @@ from edge.classify import Classifier, Scores, runtime
 from edge.contract.bundle import Golden, Manifest
 from edge.decide import Decision, Rule, decide
 from edge.errors import BundleError
+from edge.gate import GOOD, Gate, check_headers, read_weights
+from edge.headers import NO_HEADERS, Headers
 from edge.manifest import REPAIR, SHIPPED, read_manifest
 from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, Frame, read_pgm
 from edge.typicality import Typicality, read_typicality
@@ -22,18 +24,31 @@ class Bundle:
     manifest: Manifest
     classifier: Classifier
     typicality: Typicality | None = None
+    gate: Gate | None = None
 
-    def decide(self, picture: Frame, threshold: float | None = None) -> Decision:
+    def decide(self, picture: Frame, threshold: float | None = None, headers: Headers = NO_HEADERS) -> Decision:
         """Return the answer to one network input: shape (side, side), uint8.
 
         Args:
             picture: as `edge.preprocess.preprocess` gives.
             threshold: of the site; None for the bundle's own.
+            headers: of the picture.
+
+        Raises:
+            Refused: if it is none that the network may answer; see `edge.gate`.
         """
-        return self.answer(self.classifier.run(picture), threshold)
+        return self.answer(self.scores(picture, headers), threshold)
+
+    def scores(self, picture: Frame, headers: Headers = NO_HEADERS) -> Scores:
+        """Return what the network gives for a picture that it may answer. Arguments and errors are those of `decide`."""
+        check_headers(headers, self.manifest.minimum_age)
+        scores = self.classifier.run(picture)
+        if self.gate is not None:
+            self.gate.check(picture, scores.traits)
+        return scores
 
     def answer(self, scores: Scores, threshold: float | None = None) -> Decision:
-        """Return the answer to what the network gave; see `decide`."""
+        """Return the answer to what the network gave, whatever the gate says; see `decide`."""
         manifest = self.manifest
         return decide(
             scores,
@@ -66,22 +81,22 @@ def load_bundle(folder: Path = SHIPPED, *, threads: int = 1) -> Bundle:
     for name, sha256 in manifest.parts.items():
         _verified(folder / name, sha256)
     for golden in manifest.golden:
-        _require_golden(folder, golden, classifier)
+        _require_golden(folder, golden, classifier, "model")
     typicality = _typicality(folder, manifest)
     if typicality is not None and typicality.mean.size != classifier.traits:
         raise BundleError(f"The model in {folder} does not fit its file of what it has learned. {REPAIR}")
-    return Bundle(manifest, classifier, typicality)
+    return Bundle(manifest, classifier, typicality, _gate(folder, manifest, classifier.traits))
 
 
-def _require_golden(folder: Path, golden: Golden, classifier: Classifier) -> None:
+def _require_golden(folder: Path, golden: Golden, classifier: Classifier, what: str) -> None:
     here = runtime()
     wanted = golden.scores.get(here)
     if wanted is None:
-        raise BundleError(f"The model in {folder} was never tried in {here}, the runtime of this machine. Install another one.")
+        raise BundleError(f"The {what} in {folder} was never tried in {here}, the runtime of this machine. Install another one.")
     steps = classifier.run(read_pgm(_verified(folder / golden.file, golden.sha256))).steps
     if len(steps) != len(wanted) or max(abs(a - b) for a, b in zip(steps, wanted, strict=True)) > 1:
         raise BundleError(
-            f"The model in {folder} gives {list(steps)} for {golden.file} instead of {wanted}: "
+            f"The {what} in {folder} gives {list(steps)} for {golden.file} instead of {wanted}: "
             f"this machine's {here} computes differently. Do not use it; report the runtime's version."
         )
 
@@ -91,6 +106,20 @@ def _typicality(folder: Path, manifest: Manifest) -> Typicality | None:
     if known is None:
         return None
     return read_typicality(_verified(folder / known.file, known.sha256), known.distances, known.limit)
+
+
+def _gate(folder: Path, manifest: Manifest, traits: int) -> Gate | None:
+    told = manifest.gate
+    if told is None:
+        return None
+    # One thread: it takes a fraction of a millisecond, and a second one would only have to be woken.
+    classifier = Classifier(_verified(folder / told.file, told.sha256))
+    if (classifier.input_side, classifier.classes, told.reasons[0]) != (manifest.input_side, len(told.reasons), GOOD):
+        raise BundleError(f"The quality gate in {folder} does not fit its manifest (input size or reasons). {REPAIR}")
+    for golden in told.golden:
+        _require_golden(folder, golden, classifier, "quality gate")
+    weights = read_weights(_verified(folder / told.weights, told.weights_sha256), len(told.reasons), traits)
+    return Gate(classifier, weights, tuple(told.reasons), told.limit)
 
 
 def _verified(path: Path, sha256: str) -> bytes:

@@ -14,6 +14,7 @@ from edge.contract.reasons import advice
 from edge.decide import NOT_SURE
 from edge.decoder import Decoder
 from edge.decoder_protocol import Answer, NotReady
+from edge.errors import Refused
 from edge.manifest import SHIPPED
 from edge.names import printable
 
@@ -63,7 +64,10 @@ def _reading(name: str, answer: Answer | None, bundle: Bundle, threshold: float 
     if isinstance(answer, NotReady):
         return Reading(file=name, status="refused" if answer.refused else "failed", reasons=[answer.reason], model=model)
     side = manifest.input_side
-    decision = bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), threshold)
+    try:
+        decision = bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), threshold, answer.headers)
+    except Refused as refused:
+        return Reading(file=name, status="refused", reasons=[refused.reason], model=model)
     return Reading(
         file=name,
         status="ok",

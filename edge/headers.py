@@ -30,6 +30,12 @@ NO_HEADERS = Headers()
 """Of a picture that is not DICOM."""
 
 _VIEWS: dict[str, View] = {"AP": "AP", "PA": "PA", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL", "LAT": "LATERAL"}
+_VIEW_CODES: dict[str, View] = {
+    "399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA",
+    "399067008": "LATERAL", "R-102CD": "LATERAL", "399173006": "LATERAL", "R-10236": "LATERAL",
+    "399198007": "LATERAL", "R-10232": "LATERAL",
+}  # fmt: skip
+"""SNOMED CT and the older SNOMED RT codes of DICOM's context group 4010; a DX object need not have a ViewPosition beside one."""
 _SEXES: dict[str, Sex] = {"F": "F", "M": "M", "O": "O"}
 _AGE_UNIT_IN_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
@@ -46,7 +52,7 @@ def read_headers(data: Dataset) -> Headers:
         exam_date=exam,
         age_years=_age(_text(data, "PatientAge"), _date(_text(data, "PatientBirthDate")), exam),
         sex=_SEXES.get((_text(data, "PatientSex") or "").upper()),
-        view=_VIEWS.get(view.upper(), "OTHER") if view else None,
+        view=_VIEWS.get(view.upper(), "OTHER") if view else _coded_view(data),
     )
 
 
@@ -55,6 +61,14 @@ def age_band(years: int | None) -> str | None:
     if years is None or not 0 <= years <= 130:
         return None
     return "90+" if years >= 90 else f"{years // 10 * 10}-{years // 10 * 10 + 9}"
+
+
+def _coded_view(data: Dataset) -> View | None:
+    try:
+        code = _text(data.ViewCodeSequence[0], "CodeValue")
+    except Exception:  # it is missing, empty or damaged
+        return None
+    return _VIEW_CODES.get(code, "OTHER") if code else None
 
 
 def _text(data: Dataset, keyword: str) -> str | None:

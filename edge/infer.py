@@ -1,4 +1,4 @@
-"""Spool -> decode -> classify -> decide -> outbox: every intake ends in exactly one committed outcome.
+"""Spool -> decode -> classify -> gate -> decide -> outbox: every intake ends in exactly one committed outcome.
 
 The order that makes it safe: the file is forced to the disk (while the child decodes it), then the outcome
 is committed, then the file leaves the spool. A crash at any point repeats at most the work, never the outcome, because the
@@ -23,7 +23,7 @@ from edge.bundle import Bundle
 from edge.classify import Scores
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
-from edge.errors import OutboxFull
+from edge.errors import OutboxFull, Refused
 from edge.lifecycle import Stop
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
@@ -85,7 +85,10 @@ class Inference:
         picture, quality = self._picture(intake, answer, digest)
         if isinstance(answer, NotReady):
             return self._commit_without_answer(intake, picture, answer)
-        decision, heat, timings = self._classify(answer)
+        try:
+            decision, heat, timings = self._classify(answer)
+        except Refused as refused:
+            return self._commit_without_answer(intake, picture, NotReady(True, refused.reason, refused.detail))
         self._keep_local(intake, picture, heat)
         timings["total"] = (time.perf_counter() - started) * 1e3
         return self._commit(intake, picture, "result", self._writer.result(picture, decision, quality, timings))
@@ -157,7 +160,7 @@ class Inference:
     def _classify(self, answer: Ready) -> tuple[Decision, Heat | None, dict[str, float]]:
         side = self._bundle.manifest.input_side
         began = time.perf_counter()
-        scores = self._bundle.classifier.run(np.frombuffer(answer.pixels, np.uint8).reshape(side, side))
+        scores = self._bundle.scores(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), answer.headers)
         decision = self._bundle.answer(scores, self._threshold)
         spent = (time.perf_counter() - began) * 1e3
         heat = _heat(scores, self._bundle.manifest.classes.index(decision.label))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from export.adapt_table import Row, answers_of, as_json, compare, lines, verdict
 from export.bundle import CARD_NAME, LICENCE_NAME, Words, write_files
 from export.calibrate import MISCOVERAGE, fit_thresholds
 from export.errors import ReportError
+from export.gate_files import MadeGate, fits, read_gate, write_gate
 from export.requirements import require_empty
 from export.typicality import fit_typicality, with_distances
 
@@ -49,6 +50,7 @@ class _Made:
     candidate: float
     sensitivity: dict[str, dict[str, float]]
     typicality: Typicality | None
+    gate: MadeGate | None = None
 
 
 def adapt(
@@ -110,6 +112,9 @@ def adapt(
         classifier = Classifier(graph)
     miscoverage = MISCOVERAGE if manifest.miscoverage is None else manifest.miscoverage
     made = _calibrated(graph, classifier, classes, hospital, parent, miscoverage)
+    gate = read_gate(bundle, parent)
+    if fits(parent.classifier, classifier, np.concatenate([part.pixels for part in hospital.parts.values()])):
+        made = replace(made, gate=gate)
     rows = _tested(parent, made, classifier, hospital.parts["test"])
     manifest_sha256 = hashlib.sha256((bundle / MANIFEST_NAME).read_bytes()).hexdigest()
     facts: dict[str, Any] = {
@@ -133,6 +138,7 @@ def adapt(
         "fewest_patients": fewest,
         "seed": seed,
         "fitted": _fitted(parent, made, mode),
+        "gate": None if gate is None else "kept" if made.gate is not None else "dropped",
         "fine_tuning": tuning,
         "test": as_json(rows),
         "verdict": verdict(rows),
@@ -260,10 +266,13 @@ def _write(
         card=adapted_card(report, manifest.name),
         report=report,
         beside={PARENT_CARD: _text(bundle / CARD_NAME)},
+        minimum_age=0 if hospital.children else manifest.minimum_age,
     )
     beside = out.with_name(f"{out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     write_files(beside, made, words)
+    if made.gate is not None:
+        write_gate(beside, made.gate)
     _opened(beside)
     if out.exists():
         out.rmdir()

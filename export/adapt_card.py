@@ -122,6 +122,10 @@ def remarks_of(facts: dict[str, Any]) -> list[str]:
         remarks.append(f"No picture of {names}: it would be unlearned unseen, so this bundle has no such answer any more.")
     elif names:
         remarks.append(f"No picture of {names}: how well the network finds that here is not known.")
+    if facts.get("gate") == "dropped":
+        remarks.append(
+            "Its quality gate is gone, since the network sees otherwise now: wrong pictures are no longer refused as such."
+        )
     if facts["fitted"]["temperature"]["after"] >= HOTTEST:
         remarks.append(
             "No temperature fits: the scores say nothing of these classes here. Fine-tune, or do not use the network here."

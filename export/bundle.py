@@ -16,6 +16,8 @@ from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, write_pgm
 from edge.preprocess import preprocess
 from edge.typicality import Typicality
 from export.card import INTENDED_USE, LICENCE, TRAINED_ON, headline, model_card
+from export.dataset import ADULT
+from export.gate_files import GATE_NAME, GATE_REPORT_NAME, WEIGHTS_NAME
 from export.phantom import phantom, random_opacities
 from export.runtimes import RUNTIMES
 
@@ -65,7 +67,7 @@ class Words:
     """What a bundle says of itself.
 
     metrics: of the manifest. licence: one line of it; licence_text: the whole, empty where there is none. card: MODEL_CARD.md.
-    report: report.json. beside: further text files, name -> content.
+    report: report.json. beside: further text files, name -> content. minimum_age: in years, of patients that it has learned from.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Words:
     card: str
     report: Mapping[str, Any]
     beside: Mapping[str, str] = field(default_factory=dict)
+    minimum_age: int = 0
 
 
 def write_bundle(folder: Path, model: Calibrated, report: dict[str, Any], *, version: str) -> None:
@@ -97,6 +100,7 @@ def write_bundle(folder: Path, model: Calibrated, report: dict[str, Any], *, ver
         classes=report["classes"],
         miscoverage=report["miscoverage"],
         trained_on=TRAINED_ON,
+        minimum_age=ADULT,
         licence="see LICENSE: research use only, not a medical device",
         licence_text=LICENCE,
         intended_use=INTENDED_USE,
@@ -108,11 +112,13 @@ def write_bundle(folder: Path, model: Calibrated, report: dict[str, Any], *, ver
 
 
 def write_files(folder: Path, model: Calibrated, words: Words) -> None:
-    """Write a whole bundle into `folder`, which is made; files of an earlier bundle are replaced."""
+    """Write a whole bundle into `folder`, which is made; files of an earlier bundle are replaced, and its gate is removed."""
     golden_folder = folder / "golden"
     golden_folder.mkdir(parents=True, exist_ok=True)
     for earlier in golden_folder.glob("*.p*"):
         earlier.unlink()
+    for name in (GATE_NAME, WEIGHTS_NAME, GATE_REPORT_NAME):
+        (folder / name).unlink(missing_ok=True)
     (folder / MODEL_NAME).write_bytes(model.graph)
     _write_json(folder / REPORT_NAME, words.report)
     texts = {CARD_NAME: words.card, LICENCE_NAME: words.licence_text, **words.beside}
@@ -134,6 +140,7 @@ def write_files(folder: Path, model: Calibrated, words: Words) -> None:
         miscoverage=words.miscoverage,
         sensitivity=model.sensitivity,
         known=_known(folder, model.typicality) if model.typicality is not None else None,
+        minimum_age=words.minimum_age,
         golden=[_golden(golden_folder, name, model.graph) for name in sorted(_GOLDEN)],
         parts={name: _sha256(folder / name) for name in sorted([REPORT_NAME, *(name for name in texts if texts[name])])},
         trained_on=list(words.trained_on),

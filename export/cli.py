@@ -12,6 +12,7 @@ from export.bundle import REPORT_NAME, write_bundle, write_card
 from export.card import model_card, reference_page
 from export.cli_adapt import ADAPT_COMMANDS
 from export.cli_data import DATA_COMMANDS
+from export.cli_gate import GATE_COMMANDS
 from export.cli_networks import NETWORK_COMMANDS
 from export.cli_options import FILE, FOLDER
 from export.cli_report import REPORT_COMMANDS
@@ -65,7 +66,10 @@ def chest(
     predicted: Path | None,
     recorded: Path | None,
 ) -> None:
-    """Train, quantize, calibrate, cross-validate and bundle the chest model; its ONNX file is written beside the bundle."""
+    """Train, quantize, calibrate, cross-validate and bundle the chest model; its ONNX file is written beside the bundle.
+
+    A gate that was there is removed, since it reads the traits of another network: `cxr-export gate` follows.
+    """
     from export.chest import make_chest
     from export.networks.ours import WEIGHTS
     from export.onnx import to_onnx
@@ -116,7 +120,7 @@ def _report(bundle: Path) -> dict[str, Any]:
     return report
 
 
-for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *ADAPT_COMMANDS, *REPORT_COMMANDS):
+for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *ADAPT_COMMANDS, *GATE_COMMANDS, *REPORT_COMMANDS):
     main.add_command(_command)
 
 

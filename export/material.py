@@ -85,8 +85,7 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
     samples = [*labelled, *others]
     splits = _with_others(patient_folds(labelled, folds=folds, seed=split_seed), labelled, others)
     children = read_dataset(data, LUNGS_OF)
-    # At most half of them, so that there are some left that nothing was learned from.
-    teaching = some_of_each([child for child in children if child.lung_mask], min(_LUNG_PICTURES, len(children) // 2), seed)
+    teaching = teaching_children(children, seed)
     taught = {child.patient for child in teaching}
     children = [child for child in children if child.patient not in taught]
     pixels, lungs, taught_pixels = load_pixels(samples), _lungs(samples), load_pixels(teaching)
@@ -127,6 +126,11 @@ def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, 
         child_pixels=load_pixels(children),
         representative=representative,
     )
+
+
+def teaching_children(children: Sequence[Sample], seed: int) -> list[Sample]:
+    """Return those whose masks are learned from: at most half, so that there are some left that nothing was learned from."""
+    return some_of_each([child for child in children if child.lung_mask], min(_LUNG_PICTURES, len(children) // 2), seed)
 
 
 def _with_others(splits: list[Split], labelled: Sequence[Sample], others: Sequence[Sample]) -> list[Split]:

@@ -38,6 +38,24 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[Probability, Meta(description="below this typicality the device abstains")]
 
 
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells a whole frontal chest radiograph, the right way up, from other pictures (see `edge.gate`).
+
+    golden: the inputs of `Manifest.golden` with the int8 scores of this graph.
+    """
+
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.tflite$", description="int8 graph of the picture")]
+    sha256: Digest
+    weights: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.f32$", description="of the traits; a row a reason, its bias last")]
+    weights_sha256: Digest
+    reasons: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$")]],
+        Meta(min_length=2, max_length=32, description="reason codes in the order of the scores, `good` first"),
+    ]
+    limit: Annotated[Probability, Meta(description="below this probability of `good` the device refuses")]
+    golden: Annotated[list[Golden], Meta(min_length=1)]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a device needs to know about a network, and what people should know before they trust it."""
 
@@ -64,6 +82,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description='class -> "0.90" -> probability from which that share of its held-out pictures is found'),
     ] = {}
     known: Known | None = None
+    gate: Gate | None = None
+    minimum_age: Annotated[int, Meta(ge=0, le=130, description="years; the network has not learned from younger patients")] = 0
     golden: Annotated[list[Golden], Meta(min_length=1)]
     parts: Annotated[
         dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")], Digest],

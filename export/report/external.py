@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.bundle import Bundle
 from edge.decode import decode_file
-from edge.errors import ImageError
+from edge.errors import ImageError, Refused
 from edge.preprocess import preprocess_image
 from edge.quality import check_quality
 from export import controls
@@ -68,6 +68,21 @@ def look(samples: Sequence[Sample], side: int) -> Seen:
         reasons = ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "there are none"
         raise DataError(f"The device would accept none of the labelled pictures ({reasons}).")
     return Seen(kept, np.stack(pixels), sizes, dict(refused))
+
+
+def behind_gate(bundle: Bundle, seen: Seen) -> Seen:
+    """Return the pictures that the bundle's own gate lets through; the others are among the refused."""
+    if bundle.gate is None:
+        return seen
+    kept, refused = [], Counter(seen.refused)
+    for place, picture in enumerate(seen.pixels):
+        try:
+            bundle.gate.check(picture, bundle.classifier.run(picture).traits)
+        except Refused as error:
+            refused[error.reason] += 1
+        else:
+            kept.append(place)
+    return Seen([seen.samples[i] for i in kept], seen.pixels[kept], [seen.sizes[i] for i in kept], dict(refused))
 
 
 def conditions(seen: Seen) -> dict[Condition, tuple[list[Sample], Pixels]]:

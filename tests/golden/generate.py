@@ -17,6 +17,8 @@ from edge.contract.codec import encode
 from edge.manifest import SHIPPED
 from edge.preprocess import preprocess
 from export.card import readme_figures
+from export.gate_files import GATE_REPORT_NAME
+from export.gate_page import gate_figures
 from export.phantom import phantom
 from tests.golden.examples import EXAMPLES
 
@@ -86,7 +88,8 @@ def readme_now() -> str:
     before, _, rest = text.partition(_START)
     _, _, after = rest.partition(_END)
     report = msgspec.json.decode((SHIPPED / "report.json").read_bytes())
-    return before + _START + "\n" + "\n".join(readme_figures(report)) + "\n" + _END + after
+    gate = msgspec.json.decode((SHIPPED / GATE_REPORT_NAME).read_bytes())
+    return before + _START + "\n" + "\n".join([*readme_figures(report), "", *gate_figures(gate)]) + "\n" + _END + after
 
 
 def frames_now() -> dict[Path, np.ndarray]:

@@ -83,10 +83,11 @@ def test_it_stays_up_shows_its_page_and_ends_everything_when_interrupted(tmp_pat
         wait_for(lambda: "drawn-0003.png" in log.read_text(), "drawn pictures arrive at the centre", 90)
         said = log.read_text()
         assert "means nothing" in said, "it says that the pictures are drawn"
-        address = re.search(r"http://127\.0\.0\.1:\d+/", said)
-        assert address is not None
-        with urllib.request.urlopen(address[0], timeout=10) as page:
-            assert b"demo-clinic" in page.read()
+        for name, content in (("Dashboard", b"demo-clinic"), ("The clinic's page", b'name="pin"')):
+            address = re.search(rf"{name}: (http://127\.0\.0\.1:\d+/)", said)
+            assert address is not None
+            with urllib.request.urlopen(address[1], timeout=10) as page:
+                assert content in page.read()
         assert process.poll() is None
         assert len(left_running(log)) >= 6
     finally:

@@ -14,7 +14,7 @@ from export.explain import class_activation_map, heat_in_lungs
 from export.metrics import Floats, bounded, draws
 from export.predictions import Predictions
 from export.report.bench import HELD_OUT, SETS, Bench, Gathered
-from export.report.external import EXTERNAL, look, score_bundle
+from export.report.external import EXTERNAL, behind_gate, look, score_bundle
 from export.report.inputs import Explained, HeatMap, SamplePicture, Span
 from export.report.pictures import png
 from export.splits import patient_folds
@@ -75,14 +75,15 @@ def no_chests(bench: Bench, gathered: Gathered) -> None:
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".png"))
     things = [Sample(file, file.name.split("-")[0], file.name, folder.name, folder.name) for file in files]
     try:
-        seen = look(things, bench.bundle.manifest.input_side)
+        seen = behind_gate(bench.bundle, look(things, bench.bundle.manifest.input_side))
     except DataError:
         gathered.notes.append("The device refused every picture that is no chest radiograph.")
         return
     turned_away = len(things) - len(seen.samples)
     gathered.notes.append(f"Of {len(things)} pictures of no chest radiograph at all the device refused {turned_away}.")
     _refuse(gathered, seen.refused)
-    gathered.predictions += score_bundle(bench.bundle, seen, protocol=f"{EXTERNAL}: no chest radiographs, let through")[:1]
+    if seen.samples:
+        gathered.predictions += score_bundle(bench.bundle, seen, protocol=f"{EXTERNAL}: no chest radiographs, let through")[:1]
 
 
 def explained(network: str, method: str, samples: list[Sample], heats: list[Floats]) -> list[Explained]:

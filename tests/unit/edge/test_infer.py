@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,12 +21,13 @@ from edge.infer import MAX_TRIALS, Inference, Trials, do_requests
 from edge.local import LocalStore
 from edge.outbox import Outbox
 from edge.outcomes import OutcomeWriter
-from edge.preprocess import INPUT_SIDE
+from edge.preprocess import INPUT_SIDE, preprocess
 from edge.pseudonym import SiteKey
 from edge.requests import Requests
 from edge.spool import Spool
+from export.phantom import phantom
 
-BUNDLE = load_bundle()
+BUNDLE = replace(load_bundle(), gate=None)  # the pictures here are noise
 DEVICE = Device(device="clinic-1", facility="Clinic", state="s", site_key="k", watch=Watch(folder="f"))
 
 
@@ -53,11 +55,15 @@ class Bench:
         self.key = SiteKey(b"k" * 32)
         self.open()
 
-    def open(self):
+    def use(self, bundle):
+        self.close()
+        self.open(bundle)
+
+    def open(self, bundle=BUNDLE):
         self.outbox = Outbox(self.home / "outbox.db", "clinic-1")
-        writer = OutcomeWriter(DEVICE, self.key, BUNDLE.manifest, self.outbox.epoch)
+        writer = OutcomeWriter(DEVICE, self.key, bundle.manifest, self.outbox.epoch)
         self.local = LocalStore(self.home / "state")
-        self.inference = Inference(self.spool, self.decoder, BUNDLE, self.outbox, writer, self.local, None)
+        self.inference = Inference(self.spool, self.decoder, bundle, self.outbox, writer, self.local, None)
 
     def close(self):
         self.outbox.close()
@@ -105,6 +111,27 @@ def test_bad_input_becomes_a_refusal_or_failure_is_kept_aside_and_the_next_goes_
     assert (type(failure), failure.reasons) == (Failure, ["truncated"])
     assert isinstance(result, Result)
     assert sorted(path.read_bytes() for path in bench.spool.aside.iterdir()) == [b"1", b"2"]
+
+
+def test_what_the_gate_refuses_becomes_a_refusal_with_its_reason(bench):
+    bench.use(load_bundle())
+    upright = preprocess(phantom(700, width=400, height=400))
+    for name, content, picture, headers in (
+        ("a", b"1", upright, NO_HEADERS),
+        ("b", b"2", upright[::-1, ::-1].copy(), NO_HEADERS),
+        ("c", b"3", upright, Headers(view="LATERAL", age_years=50)),
+        ("d", b"4", upright, Headers(age_years=7)),
+    ):
+        answer = Ready(picture.tobytes(), f"{content[0]:064x}", headers, 1.0, 2.0)
+        bench.inference.process(bench.drop(name, content, answer))
+    result, *refusals = bench.outcomes()
+    assert isinstance(result, Result)
+    assert all(isinstance(refusal, Refusal) for refusal in refusals)
+    assert [refusal.reasons for refusal in refusals] == [["upside_down"], ["lateral"], ["too_young"]]
+    assert all(refusal.pixel_hash for refusal in refusals)
+    assert (refusals[1].view, refusals[2].age_band) == ("LATERAL", "0-9")
+    assert sorted(path.read_bytes() for path in bench.spool.aside.iterdir()) == [b"2", b"3", b"4"]
+    assert bench.spool.pending() == []
 
 
 def test_the_same_bytes_dropped_twice_on_purpose_are_two_intakes_with_one_pixel_hash(bench):

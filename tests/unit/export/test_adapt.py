@@ -82,6 +82,16 @@ def test_the_device_accepts_the_bundle_and_the_graph_is_the_same(made):
     assert (bundle.typicality.mean == parent.typicality.mean).all()
 
 
+def test_the_gate_goes_along_with_the_network_whose_traits_it_reads(made):
+    out, _, _ = made
+    bundle, parent = load_bundle(out), load_bundle(SHIPPED)
+    assert bundle.gate.limit == parent.gate.limit
+    assert (out / "gate.tflite").read_bytes() == (SHIPPED / "gate.tflite").read_bytes()
+    assert (bundle.gate.weights == parent.gate.weights).all()
+    assert bundle.manifest.minimum_age == parent.manifest.minimum_age
+    assert json.loads((out / "report.json").read_text())["adapted"]["gate"] == "kept"
+
+
 def test_no_patient_is_in_two_parts_and_every_picture_in_one(pictures):
     for mode in ("recalibrate", "fine-tune"):
         found = read_hospital(pictures, CLASSES, mode, side=32, fewest=1)

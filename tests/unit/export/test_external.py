@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -21,7 +23,7 @@ from export.history import Epoch
 from export.predictions import read_predictions
 from export.report import page
 from export.report.bench import SETS, shipped_split
-from export.report.external import conditions, look, read_all_labels, score_bundle
+from export.report.external import behind_gate, conditions, look, read_all_labels, score_bundle
 from export.report.inputs import read_part
 from export.report.quick import quick_report
 from export.report.stages.shipped import children, no_chests, pick, shipped
@@ -99,6 +101,16 @@ def test_what_cannot_be_scored_is_one_sentence(data, tmp_path, arguments, part):
     assert part in sentence
 
 
+def test_what_the_gate_of_a_bundle_refuses_is_no_longer_scored(data):
+    bundle, upright = load_bundle(), look(read_all_labels(data / "darkcovid")[:4], 192)
+    turned = replace(upright, pixels=np.concatenate([upright.pixels[:2], upright.pixels[2:, ::-1, ::-1]]), refused={"colour": 1})
+    found = behind_gate(bundle, turned)
+    assert [sample.path for sample in found.samples] == [sample.path for sample in upright.samples[:2]]
+    assert len(found.pixels) == len(found.sizes) == 2
+    assert found.refused == {"colour": 1, "upside_down": 2}
+    assert behind_gate(replace(bundle, gate=None), turned) is turned
+
+
 def test_labels_that_a_bundle_has_no_word_for_are_refused(data, tmp_path):
     shutil.copytree(data / "kermany", tmp_path / "odd")
     manifest = tmp_path / "odd/manifest.csv"
@@ -121,6 +133,9 @@ def fitting_bundle(data, folder):
     report = json.loads((folder / "report.json").read_text())
     report["shipped"]["test"]["accuracy"] |= {"pictures": len(test), "patients": len({samples[i].patient for i in test})}
     (folder / "report.json").write_text(json.dumps(report))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parts"]["report.json"] = hashlib.sha256((folder / "report.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     return samples, test
 
 
