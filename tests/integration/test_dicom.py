@@ -22,9 +22,10 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
+from edge.capacity import LEAST_FREE
 from edge.contract.codec import decode_outcome
 from edge.dicom.arrival import OUT_OF_RESOURCES, Admission, Arrival, spool_name
-from edge.spool import Spool
+from edge.spool import Spool, free_bytes
 from tests.support.authority import Authority
 from tests.support.dicom import MACHINE, PATIENT, dcmtk, dicom_device, film, listening
 from tests.support.orthanc import TITLE, orthanc
@@ -126,25 +127,28 @@ def test_a_full_disk_is_told_and_the_next_object_is_taken_once_there_is_room(tmp
         pytest.skip("only root may mount a small file system")
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={LEAST_FREE + 3 * 2**20}", "none", disk], check=True)
     try:
         device, port = dicom_device(tmp_path / "device")
         text = device.config.read_text().replace('state = "state"', f'state = "{disk}/state"')
         device.config.write_text(text + "\n[decode]\nmax_file_mb = 1\n")
         paths = [film(tmp_path / f"{number}.dcm", f"1.2.826.0.4.{number}", side=900, seed=number) for number in range(6)]
         with listening(device, port):
-            said = [dcmtk("storescu", port, path) for path in paths]
-            taken = [path for path, answer in zip(paths, said, strict=True) if answer.returncode == 0]
-            assert 1 <= len(taken) < 6
+            taken = [path for path in paths if dcmtk("storescu", port, path).returncode == 0]
+            assert taken
+            wait_for(lambda: dcmtk("storescu", port, paths[0]).returncode != 0, "the lack of room is noticed")
             assert "refused with 0xA700: there is no room left" in device.log.read_text()
+            filler = disk / "filler"
+            filler.write_bytes(bytes(free_bytes(disk) - 2**20))
             arrival = Arrival(Admission(Spool(disk / "state"), 10**8, lambda: True), "1.2", "1.2.3", ExplicitVRLittleEndian)
             for _ in range(40):
                 arrival.write(bytes(100_000))
             assert arrival.finish() == OUT_OF_RESOURCES, "the disk itself is full"
             assert not list((disk / "state/arriving").iterdir())
+            filler.unlink()
             for intake in Spool(disk / "state").pending():
                 intake.path.unlink()
-            assert dcmtk("storescu", port, paths[5]).returncode == 0
+            wait_for(lambda: dcmtk("storescu", port, paths[5]).returncode == 0, "room is noticed")
     finally:
         subprocess.run(["umount", disk], check=True)
 

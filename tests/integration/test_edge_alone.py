@@ -35,7 +35,7 @@ def test_the_edge_extra_alone_installs_imports_and_runs(tmp_path):
     def run(*command: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
 
-    for module in ("export", "broker", "tensorflow", "tf_keras", "sqlalchemy", "starlette"):
+    for module in ("export", "broker", "tensorflow", "tf_keras", "sqlalchemy", "psycopg"):
         assert run(venv / "bin/python", "-c", f"import {module}").returncode != 0, f"{module} is there"
     everything = (
         "import pkgutil, importlib, edge\n"
@@ -49,4 +49,4 @@ def test_the_edge_extra_alone_installs_imports_and_runs(tmp_path):
     made = run(venv / "bin/cxr-edge", "init", tmp_path / "device", "--device", "clinic-1", "--facility", "Clinic")
     assert made.returncode == 0, made.stderr
     checked = run(venv / "bin/cxr-edge", "check", "--config", tmp_path / "device/device.toml")
-    assert "golden inputs give the expected scores" in checked.stdout
+    assert "golden inputs give the scores expected of" in checked.stdout
