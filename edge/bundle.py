@@ -26,21 +26,25 @@ class Bundle:
     typicality: Typicality | None = None
     gate: Gate | None = None
 
-    def decide(self, picture: Frame, threshold: float | None = None, headers: Headers = NO_HEADERS) -> Decision:
-        """Return the answer to one network input: shape (side, side), uint8.
+    def decide(self, picture: Frame, threshold: float | None = None) -> Decision:
+        """Return what the network makes of one network input, also of one that the device would refuse; see `scores`.
+
+        Args:
+            picture: shape (side, side), uint8, as `edge.preprocess.preprocess` gives.
+            threshold: of the site; None for the bundle's own.
+        """
+        return self.answer(self.classifier.run(picture), threshold)
+
+    def scores(self, picture: Frame, headers: Headers = NO_HEADERS) -> Scores:
+        """Return what the network gives for a picture that it may answer: what the device does before every answer.
 
         Args:
             picture: as `edge.preprocess.preprocess` gives.
-            threshold: of the site; None for the bundle's own.
             headers: of the picture.
 
         Raises:
             Refused: if it is none that the network may answer; see `edge.gate`.
         """
-        return self.answer(self.scores(picture, headers), threshold)
-
-    def scores(self, picture: Frame, headers: Headers = NO_HEADERS) -> Scores:
-        """Return what the network gives for a picture that it may answer. Arguments and errors are those of `decide`."""
         check_headers(headers, self.manifest.minimum_age)
         scores = self.classifier.run(picture)
         if self.gate is not None:

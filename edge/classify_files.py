@@ -65,9 +65,10 @@ def _reading(name: str, answer: Answer | None, bundle: Bundle, threshold: float 
         return Reading(file=name, status="refused" if answer.refused else "failed", reasons=[answer.reason], model=model)
     side = manifest.input_side
     try:
-        decision = bundle.decide(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), threshold, answer.headers)
+        scores = bundle.scores(np.frombuffer(answer.pixels, np.uint8).reshape(side, side), answer.headers)
     except Refused as refused:
         return Reading(file=name, status="refused", reasons=[refused.reason], model=model)
+    decision = bundle.answer(scores, threshold)
     return Reading(
         file=name,
         status="ok",

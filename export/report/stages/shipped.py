@@ -77,10 +77,14 @@ def no_chests(bench: Bench, gathered: Gathered) -> None:
     try:
         seen = behind_gate(bench.bundle, look(things, bench.bundle.manifest.input_side))
     except DataError:
-        gathered.notes.append("The device refused every picture that is no chest radiograph.")
+        gathered.notes.append("The device refused every picture that is no chest radiograph; its gate has learned from such.")
         return
     turned_away = len(things) - len(seen.samples)
-    gathered.notes.append(f"Of {len(things)} pictures of no chest radiograph at all the device refused {turned_away}.")
+    # The shipped gate was shown these very pictures as wrong ones, so this is no measure of what it does with others.
+    learned = (
+        " Its gate has learned from these very pictures; how it does with others is in its own report." if bench.bundle.gate else ""
+    )
+    gathered.notes.append(f"Of {len(things)} pictures of no chest radiograph at all the device refused {turned_away}.{learned}")
     _refuse(gathered, seen.refused)
     if seen.samples:
         gathered.predictions += score_bundle(bench.bundle, seen, protocol=f"{EXTERNAL}: no chest radiographs, let through")[:1]

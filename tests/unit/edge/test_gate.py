@@ -112,9 +112,9 @@ def drawn(seed=700):
 def test_the_shipped_gate_lets_a_drawn_chest_pass_and_refuses_it_spoilt(reason, change):
     named = []
     for seed in range(700, 706):
-        BUNDLE.decide(np.asarray(preprocess_image(drawn(seed))))
+        BUNDLE.scores(np.asarray(preprocess_image(drawn(seed))))
         with pytest.raises(Refused) as refused:
-            BUNDLE.decide(np.asarray(preprocess_image(change(drawn(seed)))))
+            BUNDLE.scores(np.asarray(preprocess_image(change(drawn(seed)))))
         named.append(refused.value.reason)
     assert named.count(reason) >= 4
 
@@ -144,7 +144,7 @@ def test_what_the_header_says_is_looked_at_before_the_network(headers, reason):
     with pytest.raises(Refused, match=reason):
         check_headers(headers, 18)
     with pytest.raises(Refused, match=reason):
-        replace(BUNDLE, gate=None).decide(PICTURE, None, headers)
+        replace(BUNDLE, gate=None).scores(PICTURE, headers)
 
 
 def test_a_network_that_has_learned_from_children_answers_them():
