@@ -17,7 +17,7 @@ from edge.clock import synchronised
 from edge.config import Device
 from edge.dicom.readiness import describe
 from edge.errors import CxrError
-from edge.manifest import SHIPPED
+from edge.manifest import bundle_folder
 from edge.outbox import Outbox
 from edge.outbox_file import damaged_outboxes
 from edge.page.session import load_pin
@@ -122,7 +122,7 @@ def _damaged(state: Path) -> Iterator[Finding]:
 
 
 def _model(device: Device) -> str:
-    bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
+    bundle = load_bundle(bundle_folder(device.model.bundle), threads=device.model.threads)
     manifest = bundle.manifest
     return f"{manifest.name} {manifest.version}, {len(manifest.golden)} golden inputs give the scores expected of {runtime()}"
 

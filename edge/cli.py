@@ -202,7 +202,7 @@ def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
     from edge.capacity import LEAST_FREE
     from edge.infer import Inference, Trials, infer_forever
     from edge.local import LocalStore
-    from edge.manifest import SHIPPED
+    from edge.manifest import bundle_folder
     from edge.outcomes import OutcomeWriter
     from edge.pseudonym import load_site_key
     from edge.rebuild import outbox_of_infer
@@ -210,7 +210,7 @@ def _infer_with(device: Device, decoder: Any, stop: Any) -> None:
     from edge.spool import Spool
 
     state = Path(device.state)
-    bundle = load_bundle(Path(device.model.bundle) if device.model.bundle else SHIPPED, threads=device.model.threads)
+    bundle = load_bundle(bundle_folder(device.model.bundle), threads=device.model.threads)
     key = load_site_key(Path(device.site_key))
     spool, local = Spool(state), LocalStore(state)
     trials = Trials(state / "in-hand")
@@ -237,14 +237,14 @@ def _relay(arguments: Arguments) -> None:
     import apsw
 
     from edge.lifecycle import Stop, only_one
-    from edge.manifest import SHIPPED, read_manifest
+    from edge.manifest import bundle_folder, read_manifest
     from edge.rebuild import outbox_of_relay
     from edge.status import StatusWriter
 
     stop = Stop()
     with only_one(Path(device.state), "relay"):
         try:
-            manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
+            manifest = read_manifest(bundle_folder(device.model.bundle))
         except CxrError as error:
             logging.error("%s", error)  # what waits is delivered all the same
             manifest = None
@@ -312,7 +312,7 @@ def _page(arguments: Arguments) -> None:
     from edge.capacity import Capacity
     from edge.lifecycle import only_one
     from edge.local import LocalStore
-    from edge.manifest import SHIPPED, read_manifest
+    from edge.manifest import bundle_folder, read_manifest
     from edge.page.app import Parts, create_app
     from edge.page.film import Films
     from edge.page.health import Health
@@ -329,7 +329,7 @@ def _page(arguments: Arguments) -> None:
         reading = Reading(state / "outbox.db", device.device)
         capacity = Capacity(state, device.storage.results_mb * 2**20)
         try:
-            manifest = read_manifest(Path(device.model.bundle) if device.model.bundle else SHIPPED)
+            manifest = read_manifest(bundle_folder(device.model.bundle))
         except CxrError:
             manifest = None  # `infer` says so; what was answered can still be read
         parts = Parts(

@@ -59,6 +59,8 @@ class LocalStore:
 
     def trim(self, keep: int) -> int:
         """Remove the oldest beyond the newest `keep`; return how many went."""
+        if len(os.listdir(self._folder)) <= keep:
+            return 0  # asked for every few seconds: thousands of files need not be looked at to find that none is too many
         with os.scandir(self._folder) as entries:
             files = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
         old = files[: max(len(files) - keep, 0)]

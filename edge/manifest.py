@@ -18,6 +18,11 @@ class _Version(msgspec.Struct):
     schema: int = BUNDLE_SCHEMA
 
 
+def bundle_folder(configured: str) -> Path:
+    """Return the folder of `[model] bundle`; an empty one is that of the shipped network."""
+    return Path(configured) if configured else SHIPPED
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest alone, without loading the network (the relay and `cxr-edge check` do not need it).
 

@@ -24,6 +24,7 @@ from typing import Protocol
 
 import apsw
 
+from edge.durable import fsync_folder
 from edge.errors import OutboxDamaged, OutboxError
 from edge.outbox import Outbox
 from edge.outbox_file import STEP, OutboxFile, damage_note
@@ -183,7 +184,7 @@ def _build(path: Path, device: str, results_bytes: int) -> None:
     given = sum(epoch.last_seq for epoch in epochs.values())
     log.error("%d outcomes were saved, of %d that were ever recorded; %d of them wait for a receipt.", saved, given, waiting)
     os.rename(part, _rebuilt(path))
-    _force_folder(path)
+    fsync_folder(path.parent)
 
 
 def _epochs(path: Path, device: str) -> tuple[dict[str, _Epoch], int]:
@@ -220,20 +221,12 @@ def _swap(path: Path) -> None:
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
     damage_note(path).unlink(missing_ok=True)
     os.rename(_rebuilt(path), path)
-    _force_folder(path)
+    fsync_folder(path.parent)
     log.error("The damaged outbox is kept as %s.", aside)
 
 
 def _rebuilt(path: Path) -> Path:
     return path.with_name("outbox.rebuilt")
-
-
-def _force_folder(path: Path) -> None:
-    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

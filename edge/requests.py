@@ -1,7 +1,7 @@
 """What people ask of the device through its page, for `infer` to do: outcomes have one writer of their seqs.
 
 A request is one small file, forced to the disk and renamed into place, and removed once its outcome is committed. It may be done
-twice by a crash between the two: its id is in the source key, so it makes one outcome.
+twice by a crash between the two: the source key is that of the outcome that it takes back, so it makes one outcome.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
 from edge.contract.types import Code, Seq
+from edge.durable import write_durably
 
 
 class VoidRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An outcome of this epoch is taken back. by: the page's session is no person, so nobody is named."""
+    """An outcome of an epoch is to be taken back. The page knows no person, so nobody is named."""
 
-    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
     epoch: str
     voids: Seq
     reason: Code
@@ -35,18 +33,8 @@ class Requests:
 
     def void(self, epoch: str, seq: int, reason: str) -> None:
         """Ask for an outcome to be taken back. Raises OSError if the disk does not take it."""
-        request = VoidRequest(id=secrets.token_hex(16), epoch=epoch, voids=seq, reason=reason)
-        part = self._folder / f".{request.id}.part"
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(request))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(part, self._folder / f"{request.id}.json")
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        request = VoidRequest(epoch=epoch, voids=seq, reason=reason)
+        write_durably(self._folder / f"{secrets.token_hex(16)}.json", msgspec.json.encode(request))
 
     def pending(self) -> list[tuple[Path, VoidRequest | None]]:
         """Return what was asked, oldest first; None for a file that makes no sense."""

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.durable import fsync_folder
+
 _NAME_BYTES = 180
 
 
@@ -191,15 +193,6 @@ def free_bytes(path: Path) -> int:
     """Return the bytes that an unprivileged process may still write under `path`."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
-
-
-def fsync_folder(path: Path) -> None:
-    """Force the names in a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digest(file: Iterator[bytes]) -> hashlib._Hash:

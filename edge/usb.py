@@ -14,6 +14,7 @@ from edge.contract.codec import decode_receipt, encode
 from edge.contract.errors import ContractError
 from edge.contract.frames import Frame, FrameReader, FrameWriter
 from edge.contract.topics import Channel
+from edge.durable import fsync_folder
 from edge.errors import CxrError
 from edge.keys import Identity, Unsealable, load_certificate, load_identity
 from edge.outbox import Outbox
@@ -70,7 +71,8 @@ def export_outcomes(device: Device, outbox: Outbox, folder: Path) -> tuple[Path 
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    _into_place(part, folder / name)
+    part.replace(folder / name)
+    fsync_folder(folder)
     return folder / name, count
 
 
@@ -110,12 +112,3 @@ def _keys(device: Device) -> tuple[Identity, x509.Certificate]:
         return load_identity(Path(relay.certificate), Path(relay.private_key)), load_certificate(Path(device.usb.centre))
     except Unsealable as error:
         raise CxrError(f"The keys for a sealed file cannot be used: {error}.") from None
-
-
-def _into_place(part: Path, target: Path) -> None:
-    part.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -16,8 +16,9 @@ from pathlib import Path
 import msgspec
 
 from edge.dicom.arrival import spool_name
+from edge.durable import write_durably
 from edge.outbox import Outbox
-from edge.spool import Spool, fsync_folder
+from edge.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +72,7 @@ class Requests:
         path = self._folder / request.name
         if not path.exists() and len(os.listdir(self._folder)) >= _MOST_REQUESTS:
             raise OSError(28, f"{_MOST_REQUESTS} requests of storage commitment wait already")
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(msgspec.json.encode(request))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(part, path)
-        fsync_folder(self._folder)
+        write_durably(path, msgspec.json.encode(request))
 
     def forget(self, request: Request) -> None:
         """Remove a request that needs no answer any more."""

@@ -44,8 +44,8 @@ class Health:
         with self.reading.open() as outbox:
             waiting = outbox.waiting()
         facts.append(words("health.waiting", count=waiting) if waiting else words("health.waiting_none"))
-        if (spooled := _count(self.state / "spool")) > 0:
-            facts.append(words("health.spool", count=spooled))
+        if room.spooled_files:
+            facts.append(words("health.spool", count=room.spooled_files))
         if (aside := _count(self.state / "aside")) > 0:
             facts.append(words("health.aside", count=aside))
         facts.append(words("health.clock" if synchronised() else "health.clock_not"))

@@ -310,7 +310,7 @@ def test_a_crash_while_it_is_rebuilt_is_no_loss(path, monkeypatch, moment):
 
     with monkeypatch.context() as patched:
         patched.setattr("edge.rebuild.os.rename", dying(os.rename))
-        patched.setattr("edge.rebuild._force_folder", dying(lambda path: None))
+        patched.setattr("edge.rebuild.fsync_folder", dying(lambda path: None))
         patched.setattr("edge.rebuild._insert", dying(__import__("edge.rebuild").rebuild._insert))
         try:
             with opened(path):
