@@ -6,8 +6,9 @@ PY := .venv/bin/python
 demo: setup-demo
 	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
 
+# Two files at once at the most: the tests start servers, and some look at how promptly these answer.
 test: setup-all programs
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup-all
 	.venv/bin/ruff check .
@@ -37,7 +38,7 @@ setup-all:
 	@scripts/ensure-venv edge export broker dev
 
 programs:
-	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk orthanc
+	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk dicom3tools orthanc systemd tcc
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -110,6 +110,8 @@ def classify(message: Inbound) -> Decision:
         return _understood(message, device, channel)
     except ContractError as error:
         return _rejected(message, error.reason, error.detail, device, channel)
+    except Exception as error:  # whatever a device sends must end neither this process nor its next start
+        return _rejected(message, "invalid", f"this software fails to read it ({type(error).__name__})", device, channel)
 
 
 def _understood(message: Inbound, device: str, channel: Channel) -> Decision:

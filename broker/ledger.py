@@ -6,7 +6,7 @@ may be ahead of the database then, and is read again from there.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -33,6 +33,7 @@ class Plan:
     batch: Batch
     quarantined: dict[StreamKey, list[Quarantined]] = field(default_factory=dict)
     hellos: list[Hello] = field(default_factory=list)
+    touched: defaultdict[StreamKey, set[int]] = field(default_factory=lambda: defaultdict(set))
 
 
 class Ledger:
@@ -72,19 +73,22 @@ class Ledger:
         return plan
 
     def receipts(self, plan: Plan) -> Iterator[Receipt]:
-        """Yield what the devices may now forget. Only to be called after the store has committed `plan.batch`."""
-        greeted: set[StreamKey] = set()
+        """Yield what the devices may now forget. Only to be called after the store has committed `plan.batch`.
+
+        A stream can have more ranges than a receipt has room for. An answer then begins where the device still waits; what came in
+        this batch is named in any case. So everything is receipted in the end, at the latest when it is sent again.
+        """
+        told: dict[StreamKey, SeqSet] = {}
         for hello in plan.hellos:
             stream = (hello.device, hello.epoch)
-            known = self._store.quarantined(stream, hello.lowest_unreceipted, _QUARANTINED_EACH)
-            yield self._receipt(stream, known, hello.nonce)
-            greeted.add(stream)
+            answer = self._answer(stream, hello)
+            told[stream] = SeqSet(answer.through, answer.plus)
+            yield answer
         for stream in plan.batch.streams:
             odd = plan.quarantined.get(stream, [])
-            if stream in greeted and not odd:
+            if stream in told and not odd and all(seq in told[stream] for seq in plan.touched[stream]):
                 continue
-            for start in range(0, max(len(odd), 1), _QUARANTINED_EACH):
-                yield self._receipt(stream, odd[start : start + _QUARANTINED_EACH])
+            yield from self._news(stream, odd, plan.touched[stream])
         while len(self._streams) > STREAMS_IN_MEMORY:
             self._streams.popitem(last=False)
 
@@ -92,15 +96,42 @@ class Ledger:
         """Drop what is in memory; the store is asked again."""
         self._streams.clear()
 
-    def _receipt(self, stream: StreamKey, odd: list[Quarantined], answers: str | None = None) -> Receipt:
+    def _answer(self, stream: StreamKey, hello: Hello) -> Receipt:
+        odd = self._store.quarantined(stream, hello.lowest_unreceipted, _QUARANTINED_EACH)
         seqs = self._streams[stream]
-        ranges = seqs.ranges[: _FEW_RANGES if odd else _MANY_RANGES]
-        return Receipt(device=stream[0], epoch=stream[1], through=seqs.through, plus=ranges, quarantined=odd, answers=answers)
+        plus, within = seqs.window(hello.lowest_unreceipted, _FEW_RANGES if odd else _MANY_RANGES)
+        return Receipt(
+            device=stream[0],
+            epoch=stream[1],
+            through=seqs.through,
+            plus=plus,
+            within=within,
+            quarantined=odd,
+            answers=hello.nonce,
+        )
+
+    def _news(self, stream: StreamKey, odd: list[Quarantined], touched: set[int]) -> Iterator[Receipt]:
+        """Yield as many receipts as it takes to name the ranges of `touched` (all ranges if there are few), and `odd`."""
+        seqs = self._streams[stream]
+        most = _FEW_RANGES if odd else _MANY_RANGES
+        if seqs.range_count <= most:
+            ranges = seqs.ranges
+        else:
+            ranges = sorted({found for seq in touched if (found := seqs.range_of(seq)) is not None})
+        for page in range(max(-(-len(ranges) // most), -(-len(odd) // _QUARANTINED_EACH), 1)):
+            yield Receipt(
+                device=stream[0],
+                epoch=stream[1],
+                through=seqs.through,
+                plus=ranges[page * most : (page + 1) * most],
+                quarantined=odd[page * _QUARANTINED_EACH : (page + 1) * _QUARANTINED_EACH],
+            )
 
     def _touch(self, plan: Plan, stream: StreamKey, seq: int) -> bool:
         """Note that the stream needs a receipt; return whether `seq` was new."""
         change = self._change(plan, stream)
         change.last_seq = max(change.last_seq, seq)
+        plan.touched[stream].add(seq)
         return self._streams[stream].add(seq)
 
     def _change(self, plan: Plan, stream: StreamKey) -> StreamChange:

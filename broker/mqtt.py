@@ -34,6 +34,9 @@ _paho_log = logging.getLogger(f"{__name__}.paho")
 WINDOW = 1000
 """Unacknowledged messages that the broker may send at a time: two batches, one at work and one on its way."""
 
+MAX_PACKET = 32 * 1024
+"""Bytes of the largest packet that the broker may send: more than it takes from a device, for the quarantine's sake."""
+
 SESSION_EXPIRY_S = 30 * 24 * 3600
 """How long the broker keeps messages for an aggregator that is away."""
 
@@ -125,6 +128,7 @@ class PahoLink:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = WINDOW
+        properties.MaximumPacketSize = MAX_PACKET
         self._client.connect_async(self._address.host, self._address.port, _KEEPALIVE_S, clean_start=False, properties=properties)
         self._client.loop_start()
 
@@ -132,10 +136,6 @@ class PahoLink:
         """Send what is still to be acknowledged, and disconnect."""
         self._client.disconnect()
         self._client.loop_stop()
-
-    def wait_connected(self, timeout_s: float) -> bool:
-        """Return whether there is a connection within `timeout_s`."""
-        return self._connected.wait(timeout_s)
 
     def receive(self, limit: int, linger_s: float, timeout_s: float) -> list[Delivery]:
         """See `Link.receive`."""

@@ -164,7 +164,8 @@ class Reader:
 
 def _outcomes() -> Select[Any]:
     void = schema.outcomes.alias("void").c
-    taken_back = select(func.min(void.seq)).where(void.device == _o.device, void.epoch == _o.epoch, void.voids == _o.seq)
+    # Of a bare column SQLite would look for the least along the key, through the whole epoch; so it uses the index of voids.
+    taken_back = select(func.min(void.seq + 0)).where(void.device == _o.device, void.epoch == _o.epoch, void.voids == _o.seq)
     return select(
         _o.id, _o.device, _o.epoch, _o.seq, _o.kind, _o.received_ms, _o.payload, taken_back.scalar_subquery().label("voided_by")
     )

@@ -135,6 +135,8 @@ class SqlStore:
     ) -> None:
         counts: Counter[tuple[StreamKey, str]] = Counter()
         for kept in outcomes:
+            if kept.outcome.test:
+                continue  # stored and shown, and no part of what people read from the counts
             stream = (kept.outcome.device, kept.outcome.epoch)
             counts[stream, counter(kept)] += 1
             if isinstance(kept.outcome, Result) and kept.outcome.abstained:

@@ -16,13 +16,14 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.errors import FileRefused
-from broker.ingest import Inbound, classify
+from broker.ingest import Greeted, Inbound, classify
 from broker.settle import Settler
 from edge.contract import codec, topics
 from edge.contract.errors import ContractError
 from edge.contract.frames import Frame, FrameReader, FrameWriter
 from edge.contract.messages import Receipt
 from edge.contract.topics import Channel
+from edge.durable import fsync_folder
 from edge.keys import Identity, Unsealable
 from edge.sealed import Sealed, open_sealed, seal
 
@@ -88,10 +89,14 @@ def _messages(sealed: Sealed, centre: Identity, device: str) -> Iterator[Inbound
     frames = chain.from_iterable(reader.feed(piece) for piece in sealed.content(centre))
     at = time.time_ns() // 1_000_000
     first = next(frames, None)
-    if first is None or first.channel is not Channel.HELLO or codec.decode_hello(first.payload).device != device:
+    if (
+        first is None
+        or first.channel is not Channel.HELLO
+        or not isinstance(classify(Inbound(topics.topic(device, first.channel), first.payload, at)), Greeted)
+    ):
         raise Unsealable("it does not begin with the hello of the device that signed it")
     for frame in chain([first], frames):
-        if frame is not first and frame.channel is not Channel.RESULT:
+        if frame.channel not in {Channel.HELLO, Channel.RESULT}:  # a device has a hello for each of its epochs
             raise Unsealable(f"it holds a {frame.channel.value}")
         yield Inbound(topics.topic(device, frame.channel), frame.payload, at)
     reader.finish()
@@ -108,6 +113,7 @@ def _write_receipts(folder: Path, device: str, receipts: list[Receipt], centre: 
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
+        fsync_folder(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()

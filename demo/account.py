@@ -10,7 +10,7 @@ from broker.reader import Reader, StoredOutcome
 from edge.contract.messages import Failure, Refusal, Result
 from edge.contract.reasons import advice
 from edge.errors import OutboxError
-from edge.outbox import Outbox
+from edge.outbox_reader import OutboxReader
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Account:
         if not (self.state / "outbox.db").exists():
             return {}
         try:
-            outbox = Outbox(self.state / "outbox.db", self.device, read_only=True)
+            outbox = OutboxReader(self.state / "outbox.db", self.device)
         except OutboxError:
             return {}  # it is only just being made
         try:

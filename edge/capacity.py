@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from edge.outbox_size import outbox_bytes, room_for_outcomes
-from edge.spool import free_bytes
+from edge.spool import LEAST_FREE, free_bytes
 
 Level = Literal["ok", "alarm", "full"]
 
 ALARM_SHARE = 0.8
-LEAST_FREE = 256 * 2**20
-"""Bytes of free disk below which nothing is taken in; the alarm comes at twice that."""
-
 _AGAIN_S = 1.0
 _MIB = 2**20
 
@@ -58,7 +55,7 @@ class Capacity:
     """Looks at one device's state folder, at most once a second."""
 
     def __init__(self, state: Path, results_bytes: int, least_free: int = LEAST_FREE) -> None:
-        """Args: results_bytes: what the outbox may take, log included; least_free: bytes of disk that are left alone."""
+        """Args: results_bytes: what the outbox may take, log included; least_free: of the disk; the alarm comes at twice that."""
         self._state = state
         self._limit = room_for_outcomes(results_bytes)
         self._least_free = least_free

@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,13 +14,17 @@ from edge.bundle import load_bundle
 from edge.capacity import Capacity
 from edge.classify import runtime
 from edge.clock import synchronised
+from edge.commissioning import shown_and_why
 from edge.config import Device
 from edge.dicom.readiness import describe
 from edge.errors import CxrError
+from edge.hardening import open_to_others
+from edge.journal import read_standing
 from edge.manifest import bundle_folder
-from edge.outbox import Outbox
 from edge.outbox_file import damaged_outboxes
-from edge.page.session import load_pin
+from edge.outbox_reader import OutboxReader
+from edge.pacs.readiness import describe as reach_pacs
+from edge.page.readiness import describe as page_of
 from edge.pseudonym import load_site_key
 from edge.spool import free_bytes
 
@@ -43,6 +47,10 @@ def check_device(device: Device) -> Iterator[Finding]:
     dicom = device.dicom
     if dicom is not None:
         yield _tried("DICOM listener", lambda: describe(dicom, Path(device.state)))
+    pacs = device.pacs
+    if pacs is not None:
+        # Not fatal: answers wait until the PACS is there, and the clinic and the centre have theirs.
+        yield replace(_tried("PACS", lambda: reach_pacs(pacs, device.decode, Path(device.state))), fatal=False)
     state = _nearest(Path(device.state))
     yield _tried(
         "state folder", lambda: _folder(state) + ("" if state == Path(device.state) else f": {device.state} is made at start")
@@ -50,9 +58,11 @@ def check_device(device: Device) -> Iterator[Finding]:
     yield _disk(state)
     yield _room(device, state)
     yield _tried("site key", lambda: f"key {load_site_key(Path(device.site_key)).key_id}")
+    yield from _open_to_others(device)
     yield _tried("model", lambda: _model(device))
     yield _tried("outbox", lambda: _outbox(device))
     yield from _damaged(Path(device.state))
+    yield _commissioning(device)
     yield _tried("TLS files", lambda: _tls_files(device))
     yield _tried("page", lambda: _page(device))
     yield _answers("broker", device.relay.url, {"mqtt": 1883, "mqtts": 8883})
@@ -121,6 +131,29 @@ def _damaged(state: Path) -> Iterator[Finding]:
         yield Finding("outbox", False, text, fatal=False)
 
 
+def _commissioning(device: Device) -> Finding:
+    standing, needed = read_standing(Path(device.state)), device.commissioning.readings
+    shown, because = shown_and_why(standing, needed)
+    if shown:
+        return Finding("commissioning", True, "answers are shown" + ("" if needed else ": [commissioning] readings is 0"))
+    text = f"silent, answers are not shown: {len(standing.compared)} of {needed} readings were compared"
+    return Finding("commissioning", because in ("new", "by_hand"), f"{text} ({because})", fatal=False)
+
+
+def _open_to_others(device: Device) -> Iterator[Finding]:
+    """Secrets, and the folder that holds pictures and names."""
+    names = [device.site_key, device.relay.private_key, device.state]
+    if device.page is not None:
+        names += [device.page.pin, device.page.private_key]
+    if device.dicom is not None:
+        names.append(device.dicom.private_key)
+    for name in filter(None, names):
+        if open_to_others(Path(name)):
+            mode = "700" if Path(name).is_dir() else "600"
+            text = f"{name} can be read by other users of this machine. Close it: chmod {mode} {name}"
+            yield Finding("privacy", False, text, fatal=False)
+
+
 def _model(device: Device) -> str:
     bundle = load_bundle(bundle_folder(device.model.bundle), threads=device.model.threads)
     manifest = bundle.manifest
@@ -131,7 +164,7 @@ def _outbox(device: Device) -> str:
     path = Path(device.state) / "outbox.db"
     if not path.exists():
         return "none yet; it is made at the first start"
-    outbox = Outbox(path, device.device, read_only=True)
+    outbox = OutboxReader(path, device.device)
     found = outbox.check_integrity()
     if found != "ok":
         raise CxrError(f"The outbox {path} is damaged ({found}). `cxr-edge run` saves what it holds at its next start.")
@@ -139,22 +172,9 @@ def _outbox(device: Device) -> str:
 
 
 def _page(device: Device) -> str:
-    page = device.page
-    if page is None:
+    if device.page is None:
         return "none: there is no [page] in the configuration"
-    load_pin(Path(page.pin))
-    for name in filter(None, (page.certificate, page.private_key)):
-        if not Path(name).is_file():
-            raise CxrError(f"[page] names {name}, which is not there.")
-    try:
-        with socket.create_server((page.address, 0)):
-            pass
-    except OSError as error:
-        raise CxrError(
-            f"[page] address {page.address} is not of this machine ({error.strerror}). Its addresses: `ip -brief address`."
-        ) from None
-    alone = "; this machine alone can open it" if page.address.startswith("127.") else ""
-    return f"{'https' if page.certificate else 'http'}://{page.address}:{page.port}{alone}"
+    return page_of(device.page, Path(device.state))
 
 
 def _tls_files(device: Device) -> str:

@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 
 from edge.bundle import Bundle, load_bundle
-from edge.contract.reasons import advice
-from edge.decide import NOT_SURE
+from edge.contract.reasons import NOT_SURE, advice
 from edge.decoder import Decoder
 from edge.decoder_protocol import Answer, NotReady
 from edge.errors import Refused
 from edge.manifest import SHIPPED
-from edge.names import printable
+from edge.names import on_one_line, printable
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +89,7 @@ def to_json(reading: Reading) -> str:
 
 def to_text(reading: Reading) -> str:
     """Return one line for a person."""
-    # A name may hold a new line or a command to the terminal.
-    file = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in reading.file)
+    file = on_one_line(reading.file)
     if reading.status != "ok":
         return f"{file}: {reading.status} - {' '.join(advice(reason) for reason in reading.reasons)}"
     chances = ", ".join(f"{name} {value:.0%}" for name, value in reading.probabilities.items())

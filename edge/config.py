@@ -24,11 +24,22 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which network; an empty bundle is the one that came with the software. `threshold` overrides the manifest's."""
+    """Which network; an empty bundle is the one that came with the software. `threshold` overrides the bundle's and the site's."""
 
     bundle: str = ""
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     threshold: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+
+
+class Commissioning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Silent commissioning: no answer is shown until `readings` local readings were compared and someone released the device.
+
+    0 readings: answers are shown at once and drift is not watched, for demonstrations. `drift_once_in`: without a change of the
+    pictures, drift puts the device back to silent after so many pictures on average at the earliest.
+    """
+
+    readings: Annotated[int, Meta(ge=0, le=10_000)] = 100
+    drift_once_in: Annotated[int, Meta(ge=1000)] = 50_000
 
 
 class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +87,9 @@ class Usb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     centre: str = ""
 
 
+AeTitle = Annotated[str, Meta(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+
+
 class Dicom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What X-ray machines send to; without this table there is no listener.
 
@@ -85,7 +99,7 @@ class Dicom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object is cut off. One object has at most `max_file_mb` of [decode].
     """
 
-    ae_title: Annotated[str, Meta(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")] = "CXR-EDGE"
+    ae_title: AeTitle = "CXR-EDGE"
     address: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 11112
     allow: tuple[str, ...] = ()
@@ -98,6 +112,27 @@ class Dicom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object_s: Seconds = 600.0
 
 
+class Pacs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The clinic's PACS, where answers to what came as DICOM go (C-STORE); without this table none do.
+
+    `picture`: the film with its heat and the answer in words, as Secondary Capture. `report`: the answer as structured report,
+    also that there is none and why (`refusals`), and that one was taken back. TLS needs `certificate`, `private_key` and
+    `ca`; the PACS has to show a certificate of that authority. `silent_s`: how long it may take to answer.
+    """
+
+    address: str
+    called_ae_title: AeTitle
+    port: Annotated[int, Meta(ge=1, le=65535)] = 104
+    calling_ae_title: AeTitle = "CXR-EDGE"
+    picture: bool = True
+    report: bool = True
+    refusals: bool = True
+    certificate: str = ""
+    private_key: str = ""
+    ca: str = ""
+    silent_s: Seconds = 30.0
+
+
 class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The clinic's own page, behind a PIN. With certificate and private key it is served by TLS. `address` is that of the LAN."""
 
@@ -106,6 +141,12 @@ class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 8080
     certificate: str = ""
     private_key: str = ""
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `cxr-edge relay` tells Prometheus at http://127.0.0.1:PORT/metrics; without this table, nothing."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] = 9464
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,12 +158,15 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     site_key: str
     watch: Watch
     model: Model = Model()
+    commissioning: Commissioning = Commissioning()
     decode: Decode = Decode()
     storage: Storage = Storage()
     relay: Relay = Relay()
     dicom: Dicom | None = None
+    pacs: Pacs | None = None
     page: Page | None = None
     usb: Usb = Usb()
+    metrics: Metrics | None = None
 
 
 def load_config(path: Path) -> Device:
@@ -149,7 +193,7 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
         return str(base / Path(name).expanduser()) if name else ""
 
     replace = msgspec.structs.replace
-    page = device.page
+    page, pacs = device.page, device.pacs
     return replace(
         device,
         state=absolute(device.state),
@@ -169,6 +213,8 @@ def _with_absolute_paths(device: Device, base: Path) -> Device:
             certificate=absolute(device.dicom.certificate),
             private_key=absolute(device.dicom.private_key),
         ),
+        pacs=pacs
+        and replace(pacs, ca=absolute(pacs.ca), certificate=absolute(pacs.certificate), private_key=absolute(pacs.private_key)),
         page=page
         and replace(page, pin=absolute(page.pin), certificate=absolute(page.certificate), private_key=absolute(page.private_key)),
         usb=replace(device.usb, centre=absolute(device.usb.centre)),

@@ -12,10 +12,8 @@ from edge.typicality import Typicality
 
 HeatSummary = dict[str, float]
 
-NOT_SURE = "not sure: have a radiologist look"
 UNFAMILIAR = "unfamiliar"
 UNDECIDED = "undecided"
-AID = "A research aid; never the only basis of a decision."
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from PIL import Image
 from edge.decode import Limits, decode_file
 from edge.decoder_protocol import Answer, NotReady, Ready, Request, read_frame, write_frame
 from edge.errors import ImageError, Refused
+from edge.hardening import forbid_core_dumps
 from edge.headers import NO_HEADERS
 from edge.names import printable
 from edge.preprocess import preprocess_image
@@ -67,7 +68,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, memory_mb: int, cpu_seconds: in
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     memory = memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_dumps()
     # Decoders complain about damaged files with the file's name, which may be a patient's; what matters is in the answer.
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.contract.seqset import SeqSet
-from edge.outbox import Row
+from edge.outbox_reader import Row
 
 MAX_TIMEOUT_S = 900.0
 HORIZON = 5_000
 """Outcomes sent and not receipted at one time. Bounds memory here and the queue at a broker whose aggregator is away."""
 
 _BATCH = 500
+_MOST_DOUBLINGS = 30  # far beyond the longest timeout; without it the number outgrows a float after 11 days
 _NEVER = float("inf")
 
 
@@ -54,13 +55,9 @@ class Delivery:
         self._exhausted = False
         self._fresh: deque[Row] = deque()
         self._flying: dict[int, int] = {}
+        self._heard = 0.0
         self._sent: dict[int, _Sent] = {}
         self._due: list[tuple[float, int]] = []
-
-    @property
-    def in_flight(self) -> int:
-        """Messages that the broker has not acknowledged."""
-        return len(self._flying)
 
     @property
     def unreceipted(self) -> int:
@@ -100,8 +97,10 @@ class Delivery:
                 self._cursor = rows[-1].number
         return self._fresh.popleft() if self._fresh else None
 
-    def published(self, mid: int, seq: int) -> None:
+    def published(self, mid: int, seq: int, now: float) -> None:
         """The outcome was handed to the connection under a message id."""
+        if not self._flying:
+            self._heard = now
         sent = self._sent.get(seq)
         if sent is None:
             self._sent[seq] = _Sent(1, _NEVER)
@@ -113,9 +112,16 @@ class Delivery:
     def acknowledged(self, mid: int, now: float) -> int | None:
         """The broker answered, whatever it said: now the receipt is waited for. Return the seq, None if it was none of ours."""
         seq = self._flying.pop(mid, None)
+        if seq is not None:
+            self._heard = now
         if seq is not None and (sent := self._sent.get(seq)) is not None:
-            self._schedule(seq, sent, now + min(self._timeout_s * 2 ** (sent.trials - 1), MAX_TIMEOUT_S))
+            doublings = min(sent.trials - 1, _MOST_DOUBLINGS)
+            self._schedule(seq, sent, now + min(self._timeout_s * 2**doublings, MAX_TIMEOUT_S))
         return seq
+
+    def unanswered_for(self, now: float) -> float:
+        """Return how many seconds the broker has acknowledged nothing although something is in flight; 0 if nothing is."""
+        return now - self._heard if self._flying else 0.0
 
     def receipted(self, held: SeqSet, also: Sequence[int] = ()) -> None:
         """The centre holds these; stop sending them."""

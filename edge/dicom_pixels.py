@@ -17,6 +17,7 @@ from edge.dicom_stored import known_uid, read_stored
 from edge.errors import Refused, Unreadable
 from edge.headers import read_headers
 from edge.preprocess import to_image
+from edge.study_header import MANUFACTURER
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -55,6 +56,8 @@ def _check(data: Dataset, limits: Limits) -> None:
     modality = str(data.get("Modality", "") or "").strip().upper()
     if modality not in _RADIOGRAPHS:
         raise Refused("not_a_radiograph", f"modality {modality}" if len(modality) == 2 else "")
+    if str(data.get("Manufacturer", "") or "").strip() == MANUFACTURER:
+        raise Refused("not_a_radiograph", "it is an answer of such a device")
     if int(data.get("NumberOfFrames", 1) or 1) > 1:
         raise Unreadable("multi_frame", f"{int(data.NumberOfFrames)} frames")
     rows, columns = int(data.get("Rows", 0) or 0), int(data.get("Columns", 0) or 0)

@@ -3,6 +3,7 @@
     CxrError                 anything that a person can act on; the text says what happened and what to do
     |-- ConfigError          device.toml is missing, unreadable, or says something impossible
     |-- BundleError          the model bundle is broken, tampered with, or not for this software
+    |-- JournalDamaged       the journal of silent commissioning cannot be trusted
     |-- OutboxError          the outbox cannot be opened or belongs to another device
     |   |-- OutboxFull       it has no room at present: wait, nothing is lost
     |   `-- OutboxDamaged    it is damaged or was replaced: end, and start again
@@ -24,6 +25,10 @@ class ConfigError(CxrError):
 
 class BundleError(CxrError):
     """The model bundle cannot be trusted or run."""
+
+
+class JournalDamaged(CxrError):
+    """The journal of silent commissioning cannot be trusted; `cxr-edge infer` puts it aside and begins silent."""
 
 
 class OutboxError(CxrError):

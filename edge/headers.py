@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+from edge.study_header import pack_header
+from edge.view_position import View, element, read_view
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Sex = Literal["F", "M", "O"]
-View = Literal["AP", "PA", "LATERAL", "OTHER"]
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,40 +22,40 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None
     patient_id: str | None = None
+    issuer_of_patient_id: str | None = None
     patient_name: str | None = None
     exam_date: str | None = None
     age_years: int | None = None
     sex: Sex | None = None
     view: View | None = None
+    study: bytes = b""
+    """See `edge.study_header`."""
 
 
 NO_HEADERS = Headers()
 """Of a picture that is not DICOM."""
 
-_VIEWS: dict[str, View] = {"AP": "AP", "PA": "PA", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL", "LAT": "LATERAL"}
-_VIEW_CODES: dict[str, View] = {
-    "399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA",
-    "399067008": "LATERAL", "R-102CD": "LATERAL", "399173006": "LATERAL", "R-10236": "LATERAL",
-    "399198007": "LATERAL", "R-10232": "LATERAL",
-}  # fmt: skip
-"""SNOMED CT and the older SNOMED RT codes of DICOM's context group 4010; a DX object need not have a ViewPosition beside one."""
 _SEXES: dict[str, Sex] = {"F": "F", "M": "M", "O": "O"}
-_AGE_UNIT_IN_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+_OLDEST = 125
+"""A date of birth further back is one that nobody filled in."""
+_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def read_headers(data: Dataset) -> Headers:
     """Return the headers of one DICOM object; a value that makes no sense is left out, never an error."""
-    exam = _date(_text(data, "AcquisitionDate") or _text(data, "StudyDate"))
-    view = _text(data, "ViewPosition")
+    study = pack_header(data)  # before anything has looked at a value
+    exam = _date(element(data, "AcquisitionDate") or element(data, "StudyDate"))
     return Headers(
-        sop_instance_uid=_text(data, "SOPInstanceUID"),
-        study_instance_uid=_text(data, "StudyInstanceUID"),
-        patient_id=_text(data, "PatientID"),
-        patient_name=_text(data, "PatientName"),
+        sop_instance_uid=element(data, "SOPInstanceUID"),
+        study_instance_uid=element(data, "StudyInstanceUID"),
+        patient_id=element(data, "PatientID"),
+        issuer_of_patient_id=element(data, "IssuerOfPatientID"),
+        patient_name=element(data, "PatientName"),
         exam_date=exam,
-        age_years=_age(_text(data, "PatientAge"), _date(_text(data, "PatientBirthDate")), exam),
-        sex=_SEXES.get((_text(data, "PatientSex") or "").upper()),
-        view=_VIEWS.get(view.upper(), "OTHER") if view else _coded_view(data),
+        age_years=_age(element(data, "PatientAge"), _date(element(data, "PatientBirthDate")), exam),
+        sex=_SEXES.get((element(data, "PatientSex") or "").upper()),
+        view=read_view(data),
+        study=study,
     )
 
 
@@ -61,22 +64,6 @@ def age_band(years: int | None) -> str | None:
     if years is None or not 0 <= years <= 130:
         return None
     return "90+" if years >= 90 else f"{years // 10 * 10}-{years // 10 * 10 + 9}"
-
-
-def _coded_view(data: Dataset) -> View | None:
-    try:
-        code = _text(data.ViewCodeSequence[0], "CodeValue")
-    except Exception:  # it is missing, empty or damaged
-        return None
-    return _VIEW_CODES.get(code, "OTHER") if code else None
-
-
-def _text(data: Dataset, keyword: str) -> str | None:
-    try:
-        value = str(data.get(keyword, "") or "").strip()
-    except Exception:  # pydicom converts values lazily and raises many types on damaged ones
-        return None
-    return value[:256] or None
 
 
 def _date(text: str | None) -> str | None:
@@ -89,9 +76,13 @@ def _date(text: str | None) -> str | None:
 
 
 def _age(text: str | None, born: str | None, exam: str | None) -> int | None:
-    """Return whole years from a DICOM AS (as 045Y), else from birth and examination."""
-    if text and len(text) == 4 and text[:3].isascii() and text[:3].isdigit() and text[3] in _AGE_UNIT_IN_YEARS:
-        return int(int(text[:3]) * _AGE_UNIT_IN_YEARS[text[3]])
-    if born and exam and exam >= born:
-        return int(exam[:4]) - int(born[:4]) - (exam[5:] < born[5:])
-    return None
+    """Return whole years from birth and examination, else from a DICOM AS, also one without its leading zeros (45Y).
+
+    The date of birth comes first: consoles that do not know the age send 000Y, which is not the age of an infant.
+    """
+    if born and exam and born <= exam and (years := int(exam[:4]) - int(born[:4]) - (exam[5:] < born[5:])) <= _OLDEST:
+        return years
+    found = re.fullmatch(r"([0-9]{1,3})([DWMY])", (text or "").upper())
+    if found is None or (found[2] == "Y" and int(found[1]) == 0):
+        return None
+    return int(int(found[1]) * _YEARS[found[2]])

@@ -37,9 +37,10 @@ class HttpsExchange:
         self._settings = settings
         self._url = urlsplit(settings.https)
         self._thread: threading.Thread | None = None
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._answer = Answer()
         self._until = 0.0
+        self._given_up = False
 
     @property
     def busy(self) -> bool:
@@ -49,6 +50,7 @@ class HttpsExchange:
     def begin(self, body: bytes, now: float) -> None:
         """See `Exchange.begin`."""
         self._until = now + _EXCHANGE_S
+        self._given_up = False
         self._answer = Answer(trouble="The HTTPS exchange ended by an error of this software.")
         # A daemon: the process may end while a name server does not answer. Nothing is lost by that.
         self._thread = threading.Thread(target=self._run, args=(body,), name="https", daemon=True)
@@ -59,14 +61,16 @@ class HttpsExchange:
         if self._thread is None:
             return None
         if self._thread.is_alive():
-            connection = self._connection
-            if now >= self._until and connection is not None:
-                # The thread may be closing it just now: then there is no socket any more.
-                with contextlib.suppress(OSError, AttributeError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            near = self._socket
+            if now >= self._until and near is not None:
+                self._given_up = True
+                with contextlib.suppress(OSError):  # the thread may be closing it just now
+                    near.shutdown(socket.SHUT_RDWR)
             return None
         self._thread.join()
         self._thread = None
+        if self._given_up:
+            return Answer(trouble=f"The centre at {self._url.netloc} did not finish its answer within {_EXCHANGE_S:g} s.")
         return self._answer
 
     def _run(self, body: bytes) -> None:
@@ -82,9 +86,7 @@ class HttpsExchange:
         except (http.client.HTTPException, ValueError) as error:
             self._answer = Answer(trouble=f"What answers at {where} is no centre: {type(error).__name__}")
         finally:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._socket = None
 
     def _post(self, body: bytes) -> Answer:
         url = self._url
@@ -95,7 +97,13 @@ class HttpsExchange:
             )
         else:
             connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=_STEP_S, blocksize=_PIECE)
-        self._connection = connection
+        with contextlib.closing(connection):
+            connection.connect()
+            # Kept, since the connection forgets it when an answer begins with `Connection: close`.
+            self._socket = connection.sock
+            return self._exchange(connection, body)
+
+    def _exchange(self, connection: http.client.HTTPConnection, body: bytes) -> Answer:
         headers = {"Content-Type": "application/gzip", "Content-Length": str(len(body)), "Connection": "close"}
         # A file is sent piece by piece, and each piece has the whole of _STEP_S.
         connection.request("POST", PATH, io.BytesIO(body), headers)
@@ -106,7 +114,7 @@ class HttpsExchange:
         words = "".join(letter for letter in content.decode("utf-8", "replace") if letter.isprintable())[:_LONGEST_WORDS]
         retry = response.getheader("Retry-After", "")
         wait_s = min(float(retry), 900.0) if retry.isdecimal() else 0.0
-        return Answer(trouble=f"The centre at {url.netloc} takes nothing (HTTP {response.status}): {words}", wait_s=wait_s)
+        return Answer(trouble=f"The centre at {self._url.netloc} takes nothing (HTTP {response.status}): {words}", wait_s=wait_s)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:

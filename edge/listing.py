@@ -7,15 +7,18 @@ from collections.abc import Iterator
 import msgspec
 
 from edge.contract.codec import decode_outcome
-from edge.contract.messages import Failure, Refusal, Result
-from edge.contract.reasons import advice
-from edge.outbox import Outbox
+from edge.contract.messages import AnyOutcome, Result, Void
+from edge.contract.reasons import AID, NOT_SURE, advice
+from edge.names import on_one_line
+from edge.outbox_reader import OutboxReader
 
 
-def listing_lines(outbox: Outbox, limit: int, *, everything: bool, as_json: bool) -> Iterator[str]:
+def listing_lines(outbox: OutboxReader, limit: int, *, everything: bool, as_json: bool) -> Iterator[str]:
     """Yield one line for each outcome, newest first, and for people a line of counts before them."""
     if not as_json:
         yield f"{outbox.device}: {outbox.last_seq()} outcomes, {outbox.waiting()} wait for the centre's receipt"
+        yield AID
+    voided = outbox.voided()
     for row in outbox.listing(limit, waiting_only=not everything):
         outcome = decode_outcome(row["payload"])
         state = (
@@ -35,12 +38,20 @@ def listing_lines(outbox: Outbox, limit: int, *, everything: bool, as_json: bool
                     "quarantined": row["quarantined"],
                     "original_name": row["original_name"],
                     "place": row["place"],
+                    "voided": (outcome.epoch, outcome.seq) in voided,
                 }
             ).decode()
             continue
-        said = ""
-        if isinstance(outcome, Result):
-            said = "not sure" if outcome.abstained else outcome.label
-        elif isinstance(outcome, Refusal | Failure):
-            said = " ".join(advice(reason) for reason in outcome.reasons)
-        yield f"{outcome.seq:>6}  {state:<10}  {row['kind']:<8} {row['original_name']}: {said}"
+        taken_back = (outcome.epoch, outcome.seq) in voided
+        said = "taken back; do not use it" if taken_back else _said(outcome)
+        yield f"{outcome.seq:>6}  {state:<10}  {row['kind']:<8} {on_one_line(row['original_name'])}: {said}"
+
+
+def _said(outcome: AnyOutcome) -> str:
+    if isinstance(outcome, Result) and not outcome.shown:
+        return "recorded, not shown"
+    if isinstance(outcome, Result):
+        return NOT_SURE if outcome.abstained else outcome.label
+    if isinstance(outcome, Void):
+        return f"takes back {outcome.voids}"
+    return " ".join(advice(reason) for reason in outcome.reasons)

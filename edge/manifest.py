@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -35,14 +36,14 @@ def read_manifest(folder: Path) -> Manifest:
         schema = msgspec.json.decode(content, type=_Version).schema
     except OSError as error:
         raise BundleError(f"There is no model at {folder} ({error.strerror}). {REPAIR}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, error) from None
     if schema != BUNDLE_SCHEMA:
         cure = "Upgrade the software" if schema > BUNDLE_SCHEMA else "Take a bundle that was made for this software"
         raise BundleError(f"{path} has bundle version {schema}, this software reads {BUNDLE_SCHEMA}. {cure}.")
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, error) from None
     if _parts(manifest.minimum_software) > _parts(__version__):
         raise BundleError(
@@ -50,6 +51,18 @@ def read_manifest(folder: Path) -> Manifest:
             "apply only a part of what the model asks for. Upgrade the software."
         )
     return manifest
+
+
+def digest_of(folder: Path) -> str:
+    """Return the SHA-256 of a bundle's manifest, which names those of all its files: of two bundles that are not the same, another.
+
+    Raises:
+        BundleError: if it cannot be read.
+    """
+    try:
+        return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"There is no model at {folder} ({error.strerror}). {REPAIR}") from None
 
 
 def _damaged(path: Path, error: Exception) -> BundleError:

@@ -9,3 +9,8 @@ def printable(name: str) -> str:
     Linux names are bytes; Python keeps the odd ones as surrogates, which neither SQLite nor JSON takes.
     """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def on_one_line(name: str) -> str:
+    """Return a name for a terminal: it may hold a new line, or a command to the terminal."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in printable(name))

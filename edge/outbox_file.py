@@ -27,7 +27,11 @@ STEP = 500
 """Rows that one transaction changes at most: some 5 MiB of log."""
 
 _BUSY_MS = 10_000
-_LAYOUT = 2
+_LAYOUT = 3
+_LOOKUPS = (  # for the clinic's page, which would otherwise read every outcome each time that it is looked at
+    "CREATE INDEX outcome_place ON outcome (place)",
+    "CREATE INDEX outcome_void ON outcome (number) WHERE kind = 'void'",
+)
 _STREAM = """
 CREATE TABLE stream (                      -- one for each epoch; the newest is the present one, the others are closed
     base       INTEGER PRIMARY KEY,
@@ -56,6 +60,7 @@ CREATE TABLE repeat (                      -- a later file with the same source 
     original_name TEXT NOT NULL
 ) STRICT;
 CREATE INDEX outcome_waiting ON outcome (number) WHERE receipted = 0;
+{";".join(_LOOKUPS)};
 PRAGMA user_version = {_LAYOUT};
 """
 _FROM_LAYOUT_1 = (
@@ -67,7 +72,6 @@ _FROM_LAYOUT_1 = (
     _STREAM,
     "INSERT INTO stream SELECT 0, device, epoch, last_seq FROM only_stream",
     "DROP TABLE only_stream",
-    f"PRAGMA user_version = {_LAYOUT}",
 )
 
 
@@ -155,9 +159,9 @@ class OutboxFile:
             if version == 0:
                 self.db.execute(_SCHEMA)
                 self.db.execute("INSERT INTO stream VALUES (0, ?, ?, 0)", (device, secrets.token_hex(16)))
-            elif version == 1:
+            elif version < _LAYOUT:
                 self.db.create_scalar_function("crc32", _crc, 1)
-                for statement in _FROM_LAYOUT_1:
+                for statement in (*(_FROM_LAYOUT_1 if version == 1 else ()), *_LOOKUPS, f"PRAGMA user_version = {_LAYOUT}"):
                     self.db.execute(statement)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,15 @@ import edge
 from edge.clock import read_clock
 from edge.config import Device
 from edge.contract.bundle import Manifest
-from edge.contract.codec import encode
-from edge.contract.messages import Failure, Refusal, Result, Void
+from edge.contract.codec import decode_outcome, encode
+from edge.contract.errors import ContractError
+from edge.contract.messages import MAP_SIDE, Failure, HeatMap, Refusal, Result, Void
 from edge.decide import Decision
 from edge.headers import NO_HEADERS, Headers, age_band
+from edge.identifiers import patient_of
+from edge.local import Heat
 from edge.pseudonym import SiteKey
+from edge.specimen import is_specimen
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,46 @@ class OutcomeWriter:
         """Return the source key as it goes on the wire."""
         return self._key.keyed("source", picture.source)
 
+    def earlier_keys(self, picture: Picture) -> tuple[str, ...]:
+        """Return the source keys that the same intake had under earlier keys of the site."""
+        return tuple(key.keyed("source", picture.source) for key in self._key.earlier)
+
+    def marks(self, picture: Picture) -> Iterator[tuple[str, str | None]]:
+        """Yield (source key, pixel hash) under each key of the site, the active one first."""
+        for key in self._key.all:
+            yield key.keyed("source", picture.source), picture.pixel_digest and key.keyed("pixels", picture.pixel_digest)
+
+    def differs(self, payload: bytes, headers: Headers) -> bool:
+        """Return whether a recorded outcome says something else of patient, study, age or view than these headers."""
+        try:
+            told = decode_outcome(payload)
+        except ContractError:  # of another version: it cannot be told
+            return False
+        key = next((key for key in self._key.all if key.key_id == told.key_id), None)
+        if key is None:
+            return False
+        patient, _ = patient_of(headers)
+        # Software before that which normalises numbers made pseudonyms of them as they came.
+        patients = {value and key.keyed("patient", value) for value in (patient, headers.patient_id)}
+        study = headers.study_instance_uid and key.keyed("study", headers.study_instance_uid)
+        now = (study, age_band(headers.age_years), headers.view)
+        return told.patient not in patients or (told.study, told.age_band, told.view) != now
+
     def pixel_hash(self, picture: Picture) -> str | None:
         """Return the pixel hash as it goes on the wire: equal for equal pictures of one site."""
         return None if picture.pixel_digest is None else self._key.keyed("pixels", picture.pixel_digest)
 
     def result(
-        self, picture: Picture, decision: Decision, quality: list[str], timings_ms: dict[str, float]
+        self,
+        picture: Picture,
+        decision: Decision,
+        heat: Heat | None,
+        quality: list[str],
+        timings_ms: dict[str, float],
+        *,
+        shown: bool,
     ) -> Callable[[int], bytes]:
-        """An answer of the network."""
+        """An answer of the network. shown: false while the clinic is not to see it."""
         return lambda seq: encode(
             Result(
                 **self._common(picture, seq),
@@ -56,7 +92,9 @@ class OutcomeWriter:
                 abstained=decision.abstained,
                 threshold=decision.threshold,
                 heat=decision.heat,
+                heat_map=_heat_map(heat),
                 typicality=decision.typicality,
+                shown=shown,
                 quality=[*quality, *decision.reasons],
                 model=self._manifest.model_sha256,
                 preprocessing=self._manifest.preprocessing,
@@ -74,11 +112,12 @@ class OutcomeWriter:
 
     def void(self, picture: Picture, voids: int, reason: str) -> Callable[[int], bytes]:
         """An earlier outcome of this epoch is taken back."""
-        return lambda seq: encode(Void(**self._common(picture, seq), voids=voids, reasons=[reason]))
+        return lambda seq: encode(Void(**self._common(picture, seq) | {"patient_missing": None}, voids=voids, reasons=[reason]))
 
     def _common(self, picture: Picture, seq: int) -> dict[str, Any]:
         now = read_clock()
         headers = picture.headers
+        patient, missing = patient_of(headers)
         return {
             "device": self._device.device,
             "facility": self._device.facility,
@@ -92,12 +131,21 @@ class OutcomeWriter:
             "recorded_at": now.wall,
             "clock_synchronised": now.synchronised,
             "study": self._keyed("study", headers.study_instance_uid),
-            "patient": self._keyed("patient", headers.patient_id),
+            "patient": self._keyed("patient", patient),
+            "patient_missing": missing,
             "exam_date": headers.exam_date,
             "age_band": age_band(headers.age_years),
             "sex": headers.sex,
             "view": headers.view,
+            "test": is_specimen(self._key, headers.sop_instance_uid),
         }
 
     def _keyed(self, purpose: str, value: str | None) -> str | None:
         return None if value is None else self._key.keyed(purpose, value)
+
+
+def _heat_map(heat: Heat | None) -> HeatMap | None:
+    """Return what leaves the device of the heat: all of it, unless its grid is finer than may be sent."""
+    if heat is None or max(heat.rows, heat.columns) > MAP_SIDE:
+        return None
+    return HeatMap(heat.rows, heat.columns, heat.values)

@@ -17,7 +17,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ import apsw
 
 from edge.durable import fsync_folder
 from edge.errors import OutboxDamaged, OutboxError
+from edge.notify import nothing
 from edge.outbox import Outbox
 from edge.outbox_file import STEP, OutboxFile, damage_note
 from edge.salvage import LastSeq, Saved, salvage
@@ -43,37 +44,44 @@ class Stops(Protocol):
 
 
 @contextlib.contextmanager
-def outbox_of_infer(path: Path, device: str, results_bytes: int, stop: Stops) -> Iterator[Outbox]:
+def outbox_of_infer(
+    path: Path, device: str, results_bytes: int, stop: Stops, progress: Callable[[], object] = nothing
+) -> Iterator[Outbox]:
     """Open the outbox for the one process that records, rebuilding it first if it is damaged.
+
+    `progress` is called while that goes on; a large one takes minutes on an SD card.
 
     Raises:
         OutboxDamaged: if it is found damaged later; the next start rebuilds it.
         OutboxError: if it cannot be used for another reason.
     """
     with _lock(path) as lock:
-        _acquire(lock, fcntl.LOCK_SH, stop)
+        _acquire(lock, fcntl.LOCK_SH, stop, progress)
         if _rebuilt(path).exists() or (why := _damage(path)) is not None:
             damage_note(path).touch()
-            _acquire(lock, fcntl.LOCK_EX, stop)  # the relay sees the note, ends, and lets go
+            _acquire(lock, fcntl.LOCK_EX, stop, progress)  # the relay sees the note, ends, and lets go
             if not _rebuilt(path).exists():
                 log.error("The outbox is damaged (%s). What can be read is put into a new one.", why)
-                _build(path, device, results_bytes)
+                _build(path, device, results_bytes, progress)
             _swap(path)
-            _acquire(lock, fcntl.LOCK_SH, stop)
+            _acquire(lock, fcntl.LOCK_SH, stop, progress)
         _settle_log(path)
         with _in_use(path, device, results_bytes) as outbox:
             yield outbox
 
 
 @contextlib.contextmanager
-def outbox_of_relay(path: Path, device: str, results_bytes: int, stop: Stops) -> Iterator[Outbox]:
+def outbox_of_relay(
+    path: Path, device: str, results_bytes: int, stop: Stops, progress: Callable[[], object] = nothing
+) -> Iterator[Outbox]:
     """Open the outbox to send from it, waiting while it is to be rebuilt. Raises as `outbox_of_infer`."""
     with _lock(path) as lock:
         while True:
-            _acquire(lock, fcntl.LOCK_SH, stop)
+            _acquire(lock, fcntl.LOCK_SH, stop, progress)
             if not (damage_note(path).exists() or _rebuilt(path).exists()):
                 break
             fcntl.flock(lock, fcntl.LOCK_UN)
+            progress()
             _pause(stop)
         with _in_use(path, device, results_bytes) as outbox:
             yield outbox
@@ -102,7 +110,7 @@ def _in_use(path: Path, device: str, results_bytes: int) -> Iterator[Outbox]:
 def is_damage(error: apsw.Error) -> bool:
     """Return whether an error of SQLite says that the file itself is bad, not that it is full, busy or not there."""
     bad_read = getattr(error, "extendedresult", 0) in {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ}
-    return bad_read or isinstance(error, (apsw.CorruptError, apsw.NotADBError))
+    return bad_read or isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.TooBigError))
 
 
 def _damage(path: Path) -> str | None:
@@ -159,9 +167,9 @@ class _Epoch:
     last_seq: int
 
 
-def _build(path: Path, device: str, results_bytes: int) -> None:
+def _build(path: Path, device: str, results_bytes: int, progress: Callable[[], object]) -> None:
     """Write `outbox.rebuilt`."""
-    epochs, total = _epochs(path, device)
+    epochs, total = _epochs(path, device, progress)
     part = path.with_name("outbox.rebuilt.part")
     for end in ("", "-wal", "-shm", "-journal"):
         part.with_name(part.name + end).unlink(missing_ok=True)
@@ -178,8 +186,12 @@ def _build(path: Path, device: str, results_bytes: int) -> None:
         if len(batch) >= STEP:
             _insert(new, epochs, batch)
             batch.clear()
+            progress()
     _insert(new, epochs, batch)
     saved, waiting = new.one("SELECT count(*), count(*) FILTER (WHERE receipted = 0) FROM outcome")
+    # Closing would do this too and say nothing of a disk that is full; the log would then stay behind, and most rows with it.
+    if new.one("PRAGMA wal_checkpoint(TRUNCATE)")[0]:
+        raise OutboxError("The outbox cannot be rebuilt while another program reads it. End that program.")
     new.db.close()
     given = sum(epoch.last_seq for epoch in epochs.values())
     log.error("%d outcomes were saved, of %d that were ever recorded; %d of them wait for a receipt.", saved, given, waiting)
@@ -187,12 +199,13 @@ def _build(path: Path, device: str, results_bytes: int) -> None:
     fsync_folder(path.parent)
 
 
-def _epochs(path: Path, device: str) -> tuple[dict[str, _Epoch], int]:
+def _epochs(path: Path, device: str, progress: Callable[[], object]) -> tuple[dict[str, _Epoch], int]:
     """Return the epochs of the damaged outbox in their order, with the last seq that anything tells of, and the next base."""
     last: dict[str, int] = {}
     for found in salvage(path, device):
         seq = found.last_seq if isinstance(found, LastSeq) else found.seq
         last[found.epoch] = max(last.get(found.epoch, 0), seq)
+        progress()
     if (seen := read_witness(path)) is not None:
         # Last in the order, since it is the one that was being written.
         last[seen.epoch] = max(last.pop(seen.epoch, 0), seen.seq)
@@ -238,11 +251,12 @@ def _lock(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _acquire(lock: int, kind: int, stop: Stops) -> None:
+def _acquire(lock: int, kind: int, stop: Stops, progress: Callable[[], object]) -> None:
     while True:
         try:
             return fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
+            progress()  # what holds it is watched itself
             _pause(stop)
 
 

@@ -22,6 +22,7 @@ from edge.delivery import Delivery
 from edge.errors import CxrError, OutboxFull
 from edge.lifecycle import Stop
 from edge.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, Link, Message
+from edge.notify import nothing
 from edge.outbox import Outbox
 from edge.receipts import Receipts
 from edge.status import State
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
 _CONNECT_WITHIN_S = 10.0  # less than a keepalive, so that what is said is what happened
+_ANSWER_WITHIN_S = 60.0
+"""A broker that acknowledges nothing for so long, and for the receipt timeout, is left: it may answer pings for ever."""
+
 _BACKOFF_S = (1.0, 60.0)
 _FORGET_EVERY_S = 3600.0
 
@@ -56,17 +60,30 @@ class Relay:
         status: Callable[[State], Status],
         connect: Callable[[str, bytes], Link],
         second: Callable[[Receipts], Route] | None = None,
+        progress: Callable[[], object] = nothing,
     ) -> None:
-        """Args: connect: opens a link, given the topic and the payload of its last will; second: makes the other way, if any."""
+        """Wire one up.
+
+        Args:
+            device: its configuration.
+            outbox: where outcomes wait.
+            status: makes the present status.
+            connect: opens a link, given the topic and the payload of its last will.
+            second: makes the other way, if any.
+            progress: called when the outbox was looked at, and the broker and the other way were attended to.
+        """
         self._device = device
         self._outbox = outbox
         self._status = status
         self._connect = connect
         self._topic = {channel: topic(device.device, channel) for channel in Channel}
         self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
-        self._receipts = Receipts(outbox, self._delivery.receipted, self._delivery.start_over)
-        self._second = second(self._receipts) if second is not None else None
+        self.receipts = Receipts(outbox, self._delivery.receipted, self._delivery.start_over)
+        self._second = second(self.receipts) if second is not None else None
+        self._progress = progress
         self._said: set[str] = set()
+        self.connected = False
+        """Whether the broker has accepted this device, for who wants to tell."""
 
     def run(self, stop: Stop) -> None:
         """Connect, deliver, reconnect with a growing, jittered pause, until told to stop.
@@ -91,7 +108,9 @@ class Relay:
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
                 self._outbox.raise_if_damaged()
+                self._outbox.data_version()
                 self._step_second()
+                self._progress()
                 time.sleep(0.1)
             pause = min(pause * 2, _BACKOFF_S[1])
 
@@ -102,8 +121,12 @@ class Relay:
             return why
         self._said.clear()
         log.info("connected to %s", self._device.relay.url)
-        self._greet(link)
-        return self._deliver(link, stop)
+        self.connected = True
+        try:
+            self._greet(link)
+            return self._deliver(link, stop)
+        finally:
+            self.connected = False
 
     def _await_connection(self, link: Link, stop: Stop) -> str | None:
         deadline = time.monotonic() + _CONNECT_WITHIN_S
@@ -124,7 +147,7 @@ class Relay:
 
     def _ask(self, link: Link, *, again: bool) -> None:
         """Say where this device stands in each epoch, and ask where the centre does; again: where it has not answered yet."""
-        for hello in self._receipts.ask("mqtt", again=again):
+        for hello in self.receipts.ask("mqtt", again=again):
             link.publish(self._topic[Channel.HELLO], encode(hello))
 
     def _deliver(self, link: Link, stop: Stop) -> str:
@@ -138,9 +161,13 @@ class Relay:
             if now >= next_look:
                 next_look = now + _LOOK_EVERY_S
                 self._outbox.raise_if_damaged()
+                if self._delivery.unanswered_for(now) > max(self._device.relay.receipt_timeout_s, _ANSWER_WITHIN_S):
+                    link.close()
+                    return "the broker acknowledges nothing that it is sent"
                 if (latest := self._outbox.data_version()) != version:
                     version = latest
                     self._delivery.wake()
+                self._progress()
             if now >= next_status:
                 next_status = now + self._device.relay.status_every_s
                 link.publish(self._topic[Channel.STATUS], encode(self._status("online")), retain=True)
@@ -149,7 +176,8 @@ class Relay:
                 next_forget = now + _FORGET_EVERY_S
                 self._tidy()
             while (row := self._delivery.take(now)) is not None:
-                self._delivery.published(link.publish(self._topic[Channel.RESULT], row.payload), row.number)
+                self._delivery.published(link.publish(self._topic[Channel.RESULT], row.payload), row.number, now)
+                self.receipts.offered(row.number)
             for event in _drain(link, max(0.0, min(next_look, self._delivery.next_due()) - now)):
                 if isinstance(event, Closed):
                     return f"the connection was lost: {event.why}"
@@ -177,7 +205,7 @@ class Relay:
     def _on_message(self, link: Link, message: Message) -> None:
         try:
             if message.topic == self._topic[Channel.RECEIPT]:
-                if self._receipts.take(decode_receipt(message.payload)) and self._second is not None:
+                if self.receipts.take(decode_receipt(message.payload)) and self._second is not None:
                     self._second.first_way_works(time.monotonic())
             elif message.topic == self._topic[Channel.COMMAND]:
                 command = decode_command(message.payload)

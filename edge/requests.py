@@ -1,27 +1,56 @@
-"""What people ask of the device through its page, for `infer` to do: outcomes have one writer of their seqs.
+"""What people ask of the device, for `infer` to do: outcomes and the journal of silent commissioning have one writer.
 
-A request is one small file, forced to the disk and renamed into place, and removed once its outcome is committed. It may be done
-twice by a crash between the two: the source key is that of the outcome that it takes back, so it makes one outcome.
+A request is one small file, forced to the disk and renamed into place, and removed once it is done and on the disk. It may be done
+twice by a crash between the two, which does no harm: a void has the source key of the outcome that it takes back, of two readings
+of one film the first counts, and a device that is silent, or released, stays so.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from pathlib import Path
 
 import msgspec
 
-from edge.contract.types import Code, Seq
+from edge.commissioning import Label, Person
+from edge.contract.types import Code, Epoch, Probability, Seq
 from edge.durable import write_durably
 
+log = logging.getLogger(__name__)
 
-class VoidRequest(msgspec.Struct, frozen=True, kw_only=True):
+
+class VoidRequest(msgspec.Struct, frozen=True, kw_only=True, tag="void"):
     """An outcome of an epoch is to be taken back. The page knows no person, so nobody is named."""
 
     epoch: str
     voids: Seq
     reason: Code
+
+
+class ReadingRequest(msgspec.Struct, frozen=True, kw_only=True, tag="reading"):
+    """A film was read by a person who did not know the answer."""
+
+    epoch: Epoch
+    seq: Seq
+    label: Label
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
+    """Answers are to be shown. `by`: who says so; it stays on the device. `threshold`: None for the bundle's own."""
+
+    by: Person
+    threshold: Probability | None = None
+
+
+class SilenceRequest(msgspec.Struct, frozen=True, kw_only=True, tag="silence"):
+    """Answers are to be shown no longer."""
+
+
+AnyRequest = VoidRequest | ReadingRequest | ReleaseRequest | SilenceRequest
+_UNMET = ".unmet"
+_REQUEST: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
 
 
 class Requests:
@@ -33,18 +62,36 @@ class Requests:
 
     def void(self, epoch: str, seq: int, reason: str) -> None:
         """Ask for an outcome to be taken back. Raises OSError if the disk does not take it."""
-        request = VoidRequest(epoch=epoch, voids=seq, reason=reason)
+        self.ask(VoidRequest(epoch=epoch, voids=seq, reason=reason))
+
+    def ask(self, request: AnyRequest) -> None:
+        """Ask for something; on return it survives a power cut. Raises OSError if the disk does not take it."""
         write_durably(self._folder / f"{secrets.token_hex(16)}.json", msgspec.json.encode(request))
 
-    def pending(self) -> list[tuple[Path, VoidRequest | None]]:
-        """Return what was asked, oldest first; None for a file that makes no sense."""
+    def pending(self) -> list[tuple[Path, AnyRequest | None]]:
+        """Return what was asked and can be read at present, oldest first; None for a file that makes no sense."""
+        return self._read(".json")
+
+    def set_aside(self, path: Path) -> None:
+        """Keep what can no longer be done here: somebody was told that it would be."""
+        path.rename(path.with_suffix(_UNMET))
+
+    def asked_voids(self) -> set[tuple[str, int]]:
+        """Return the (epoch, seq) of what was to be taken back and is not yet, or can no longer be."""
+        found = [*self._read(".json"), *self._read(_UNMET)]
+        return {(request.epoch, request.voids) for _, request in found if isinstance(request, VoidRequest)}
+
+    def _read(self, suffix: str) -> list[tuple[Path, AnyRequest | None]]:
         with os.scandir(self._folder) as entries:
-            files = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(".json"))
-        return [(Path(path), _read(Path(path))) for _, path in files]
-
-
-def _read(path: Path) -> VoidRequest | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=VoidRequest)
-    except (OSError, msgspec.DecodeError):
-        return None
+            files = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(suffix))
+        found: list[tuple[Path, AnyRequest | None]] = []
+        for _, name in files:
+            try:
+                found.append((Path(name), _REQUEST.decode(Path(name).read_bytes())))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                found.append((Path(name), None))
+            except FileNotFoundError:
+                continue  # done meanwhile
+            except OSError as error:
+                log.error("a request cannot be read (%s); it is tried again", error.strerror)
+        return found

@@ -16,10 +16,13 @@ _TEMPLATE = """\
 device = {device}
 facility = {facility}
 state = "state"            # spool, answered and refused pictures, outbox
-site_key = "site.key"      # secret: makes the pseudonyms; keep a copy on paper
+site_key = "site.key"      # secret: makes the pseudonyms; keep it on paper (cxr-edge key paper)
 
 [watch]
 folder = "inbox"           # X-rays are put here
+
+[commissioning]
+readings = 100             # silent until so many X-rays were read here and compared, and someone released it; see the page
 
 [page]
 pin = "page.pin"           # the PIN of the clinic's own page; change it here
@@ -33,6 +36,7 @@ url = {broker}
 _WRONG = {
     ".device": "The name of a device has letters (a to z), digits, - and _, begins with a letter or digit, and is at most 64 long.",
     ".facility": "The name of a clinic has letters (a to z), digits, spaces, dots, - and _, is at most 64 long.",
+    ".page.port": "A port is a whole number from 1 to 65535.",
     ".relay.url": "A broker is mqtt://HOST:PORT or, encrypted, mqtts://HOST:PORT.",
 }
 """Where a value is wrong -> what it should be."""
@@ -42,7 +46,7 @@ def set_up(folder: Path, device: str, facility: str, broker: str, page_port: int
     """Write device.toml, site.key, inbox/ and state/ into `folder`; return what a person should read.
 
     Raises:
-        ConfigError: if a name is not allowed or device.toml is already there.
+        ConfigError: if a name or the port is not allowed, or device.toml is already there.
     """
     try:
         msgspec.convert(
@@ -53,6 +57,7 @@ def set_up(folder: Path, device: str, facility: str, broker: str, page_port: int
                 "site_key": "k",
                 "watch": {"folder": "f"},
                 "relay": {"url": broker},
+                "page": {"pin": "p", "port": page_port},
             },
             Device,
         )
@@ -73,5 +78,6 @@ def set_up(folder: Path, device: str, facility: str, broker: str, page_port: int
     target.write_text(_TEMPLATE.format(**quoted, port=page_port), "utf-8")
     return (
         f"Wrote {target}. Put X-rays into {folder / 'inbox'}; start with: cxr-edge run --config {target}\n"
+        f"Print the site's key and lock the paper away: cxr-edge key paper --config {target}\n"
         f"Its page: http://127.0.0.1:{page_port}, PIN in {folder / 'page.pin'}"
     )

@@ -13,17 +13,25 @@ over the network brings an id made from its content, since it has no file of its
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.durable import fsync_folder
+from edge.notify import nothing
+from edge.succession import Succession
+
+LEAST_FREE = 256 * 2**20
+"""Bytes of free disk below which nothing is taken in."""
 
 _NAME_BYTES = 180
+_NO_LIMIT = 2**62
+_PIECE = 1 << 18
+_FORCED_EACH = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -64,27 +72,32 @@ class Part:
 class Spool:
     """Folders of one device. Some processes put files in, one takes them out."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, progress: Callable[[], object] = nothing) -> None:
+        """Make the folders. `progress` is called while a large file is read or copied, which may take minutes from a slow disk."""
+        self._progress = progress
         self.arriving = state / "arriving"
         self.incoming = state / "spool"
         self.done = state / "done"
         self.aside = state / "aside"
         for folder in (self.arriving, self.incoming, self.done, self.aside):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._order = Succession(self.done)
 
-    def admit(self, path: Path) -> Intake:
+    def admit(self, path: Path, max_bytes: int = _NO_LIMIT) -> Intake:
         """Move a finished file into the spool, across file systems if need be.
 
+        Args: max_bytes: what is larger is not copied from another file system; within one it costs no room.
+
         Raises:
-            OSError: if the file has gone, or cannot be moved out of its folder.
+            OSError: if the file has gone, or cannot be moved out of its folder, or there is no room for a copy of it.
         """
         intake = self._name(path)
         try:
             os.rename(path, intake.path)
         except OSError as error:
-            if error.errno != 18:  # EXDEV
+            if error.errno != errno.EXDEV:
                 raise
-            self._carry_over(path, intake.path)
+            self._carry_over(path, intake.path, max_bytes)
         return intake
 
     def new_part(self) -> Part:
@@ -108,6 +121,11 @@ class Spool:
         for path in self.arriving.iterdir():
             path.unlink()
 
+    def remove_half_copied(self) -> None:
+        """Delete what a process that ended left half copied from another file system. Only for the one process that copies."""
+        for path in self.incoming.glob(".*.part"):
+            path.unlink()
+
     def pending(self) -> list[Intake]:
         """Return what waits for an outcome, oldest first."""
         with os.scandir(self.incoming) as entries:
@@ -123,31 +141,37 @@ class Spool:
         intake_id, _, original = name.partition("~")
         return Intake(intake_id, original, self.incoming / name)
 
-    def place(self, intake: Intake, *, answered: bool) -> Path:
-        """Return where a file will be once it has its outcome.
+    def place(self, intake_id: str, original_name: str, *, answered: bool) -> str:
+        """Return where a file will be once it has its outcome: folder and name, below the state folder.
 
         The name holds the intake id alone: a sender's file name may name the patient.
         """
-        suffix = Path(intake.original_name).suffix.lower()
+        suffix = Path(original_name).suffix.lower()
         suffix = suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ""
-        return (self.done if answered else self.aside) / f"{intake.id}{suffix}"
+        return f"{(self.done if answered else self.aside).name}/{intake_id}{suffix}"
 
     def make_durable(self, intake: Intake) -> str:
         """Force the file and its name to the disk; return the SHA-256 of its bytes (64 hex digits)."""
-        with intake.path.open("rb") as file:
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(_PIECE))
+        with intake.path.open("rb", buffering=0) as file:
             os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+            self._progress()
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+                self._progress()
         fsync_folder(self.incoming)
         return digest.hexdigest()
 
-    def settle(self, intake: Intake, *, answered: bool) -> Path:
-        """Move a file with a committed outcome out of the spool; doing it twice is fine. Return its new place."""
-        target = self.place(intake, answered=answered)
+    def settle(self, intake: Intake, place: str) -> Path:
+        """Move a file with a committed outcome out of the spool to its place; doing it twice is fine. Return where it is."""
+        target = self.incoming.parent / place
         try:
             os.rename(intake.path, target)
         except FileNotFoundError:
             if not target.exists():
                 raise
+        self._order.stamp(target)
         return target
 
     def trim_done(self, max_bytes: int, keep_free: int = 0) -> int:
@@ -177,14 +201,26 @@ class Spool:
         intake_id = hashlib.sha256(mark.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return Intake(intake_id, short, self.incoming / f"{intake_id}~{short}")
 
-    def _carry_over(self, source: Path, target: Path) -> None:
+    def _carry_over(self, source: Path, target: Path, max_bytes: int) -> None:
+        if not os.access(source.parent, os.W_OK):  # then the original stays, and would be copied at every look
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source.parent)
+        size = source.stat().st_size
+        for too_much, number in ((max_bytes, errno.EFBIG), (free_bytes(self.incoming) - LEAST_FREE, errno.ENOSPC)):
+            if size > too_much:
+                raise OSError(number, os.strerror(number))
         # Without the mark of an intake, else a half copied file would be taken for one.
         part = target.with_name(f".{target.name.partition('~')[0]}.part")
-        with source.open("rb") as read, part.open("wb") as write:
-            shutil.copyfileobj(read, write, 1 << 20)
-            write.flush()
-            os.fsync(write.fileno())
-        os.rename(part, target)
+        try:
+            with source.open("rb") as read, part.open("wb") as write:
+                while pieces := read.read(_FORCED_EACH):
+                    write.write(pieces)
+                    write.flush()
+                    os.fsync(write.fileno())  # little by little, so that no single wait for the disk is long
+                    self._progress()
+            os.rename(part, target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
         fsync_folder(self.incoming)
         os.unlink(source)
 
@@ -193,11 +229,3 @@ def free_bytes(path: Path) -> int:
     """Return the bytes that an unprivileged process may still write under `path`."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize
-
-
-def _digest(file: Iterator[bytes]) -> hashlib._Hash:
-    """hashlib.file_digest for Python 3.10."""
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):  # type: ignore[attr-defined]
-        digest.update(chunk)
-    return digest

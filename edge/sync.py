@@ -16,7 +16,8 @@ from edge.contract.messages import Receipt, Status
 from edge.contract.topics import Channel
 from edge.errors import OutboxFull
 from edge.fallback import Fallback
-from edge.outbox import Outbox, Row
+from edge.outbox import Outbox
+from edge.outbox_reader import Row
 from edge.receipts import Receipts
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class SyncRoute:
             rows = rows[: len(rows) // 2]
         self._batch = (self._cursor, rows[0].number)
         self._cursor = rows[-1].number
+        for row in rows:
+            self._receipts.offered(row.number)
         self._exchange.begin(body, now)
 
     def _on_answer(self, answer: Answer, now: float) -> None:

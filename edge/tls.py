@@ -8,8 +8,8 @@ from edge.clock import synchronised
 from edge.config import Relay
 from edge.errors import CxrError
 
-_NO_CHECK_TIME = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python gives no name."""
+NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAGNO_CHECK_TIME, which Python gives no name."""
 
 
 def client_context(settings: Relay) -> ssl.SSLContext:
@@ -25,7 +25,7 @@ def client_context(settings: Relay) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.ca or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if not synchronised():
-            context.verify_flags |= _NO_CHECK_TIME
+            context.verify_flags |= NO_CHECK_TIME
         if settings.certificate:
             context.load_cert_chain(settings.certificate, settings.private_key or None)
     except (OSError, ssl.SSLError) as error:

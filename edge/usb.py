@@ -18,7 +18,8 @@ from edge.durable import fsync_folder
 from edge.errors import CxrError
 from edge.keys import Identity, Unsealable, load_certificate, load_identity
 from edge.outbox import Outbox
-from edge.receipts import Receipts
+from edge.outbox_reader import OutboxReader
+from edge.receipts import Receipts, greetings
 from edge.sealed import open_sealed, seal
 from edge.spool import free_bytes
 
@@ -28,7 +29,7 @@ _MOST_RECEIPTS = 100_000
 _MOST_BYTES = 256 * 1024 * 1024
 
 
-def export_outcomes(device: Device, outbox: Outbox, folder: Path) -> tuple[Path | None, int]:
+def export_outcomes(device: Device, outbox: OutboxReader, folder: Path) -> tuple[Path | None, int]:
     """Write all outcomes that have no receipt into one file in `folder`; return it and their number, (None, 0) if there are none.
 
     The file is complete under its name at once, and on the disk. Nothing in the outbox changes.
@@ -52,7 +53,7 @@ def export_outcomes(device: Device, outbox: Outbox, folder: Path) -> tuple[Path 
     def pieces() -> Iterator[bytes]:
         nonlocal count
         writer = FrameWriter()
-        for hello in Receipts(outbox).ask("usb"):
+        for hello in greetings(outbox):
             yield writer.add(Frame(Channel.HELLO, encode(hello)))
         after = 0
         while rows := outbox.unreceipted(after, _BATCH):
@@ -83,7 +84,7 @@ def import_receipts(device: Device, outbox: Outbox, path: Path) -> int:
         CxrError: if the file was not written by the centre for this device, or was cut or changed. Then nothing is marked.
     """
     identity, centre = _keys(device)
-    receipts = Receipts(outbox)
+    receipts = Receipts(outbox, all_offered=True)
     reader = FrameReader(most=_MOST_RECEIPTS, most_bytes=_MOST_BYTES)
     try:
         with path.open("rb") as file:

@@ -20,6 +20,7 @@ from inotify_simple import INotify, flags
 
 from edge.config import Watch
 from edge.lifecycle import Stop
+from edge.notify import nothing
 from edge.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ _UNFINISHED = (".part", ".tmp", ".partial", ".crdownload", ".filepart")
 class FolderWatch:
     """Moves finished files of one folder into the spool."""
 
-    def __init__(self, settings: Watch, spool: Spool, has_room: Callable[[], bool] = lambda: True) -> None:
-        """Start listening. While `has_room` says no, every file stays where it is.
+    def __init__(self, settings: Watch, spool: Spool, has_room: Callable[[], bool] = lambda: True, max_bytes: int = 2**62) -> None:
+        """Start listening. While `has_room` says no, every file stays where it is; see `Spool.admit` for `max_bytes`.
 
         Raises:
             OSError: if the folder is not there or the system's inotify limit is reached.
@@ -40,6 +41,7 @@ class FolderWatch:
         self._folder = Path(settings.folder)
         self._spool = spool
         self._has_room = has_room
+        self._max_bytes = max_bytes
         self._refusing = False
         self._seen: dict[str, tuple[int, int, float]] = {}
         self._complained: set[str] = set()
@@ -79,6 +81,11 @@ class FolderWatch:
         self._seen = seen
         return taken
 
+    @property
+    def settling(self) -> bool:
+        """Whether the last rescan has left something that may still be written."""
+        return bool(self._seen)
+
     def close(self) -> None:
         """Stop listening."""
         self._notify.close()
@@ -87,7 +94,7 @@ class FolderWatch:
         if not _is_candidate(path) or not self._may_take():
             return False
         try:
-            self._spool.admit(path)
+            self._spool.admit(path, self._max_bytes)
         except FileNotFoundError:
             return False  # renamed or removed meanwhile; its new name has an event of its own
         except OSError as error:
@@ -95,8 +102,8 @@ class FolderWatch:
             if error.strerror not in self._complained:
                 self._complained.add(error.strerror or "")
                 log.error(
-                    "A file in the watched folder cannot be taken in (%s). Make the folder writable for this service "
-                    "and see that the disk is not full; the file stays and is tried again.",
+                    "A file in the watched folder cannot be taken in (%s). Make the folder writable for this service, "
+                    "see that the disk is not full and that the file is no larger than max_file_mb; it stays and is tried again.",
                     error.strerror,
                 )
             return False
@@ -149,8 +156,8 @@ def _being_written(path: Path) -> bool:
         os.close(handle)
 
 
-def watch_forever(watch: FolderWatch, settings: Watch, stop: Stop) -> None:
-    """Take files until told to stop."""
+def watch_forever(watch: FolderWatch, settings: Watch, stop: Stop, progress: Callable[[], object] = nothing) -> None:
+    """Take files until told to stop; `progress` is called when the folder was looked at and what was finished was taken."""
     next_scan = 0.0
     while not stop.is_set():
         if time.monotonic() >= next_scan:
@@ -158,5 +165,7 @@ def watch_forever(watch: FolderWatch, settings: Watch, stop: Stop) -> None:
                 watch.rescan()
             except OSError as error:
                 log.error("The watched folder cannot be read (%s). Is the disk or the network share there?", error.strerror)
-            next_scan = time.monotonic() + settings.rescan_s
+            # What came while nobody watched, or gave no event, is taken once it has settled, and not a whole pause later.
+            next_scan = time.monotonic() + (min(settings.settle_s, settings.rescan_s) if watch.settling else settings.rescan_s)
         watch.run_once(min(1.0, settings.rescan_s))
+        progress()

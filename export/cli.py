@@ -12,6 +12,7 @@ from export.bundle import REPORT_NAME, write_bundle, write_card
 from export.card import model_card, reference_page
 from export.cli_adapt import ADAPT_COMMANDS
 from export.cli_data import DATA_COMMANDS
+from export.cli_drift import DRIFT_COMMANDS
 from export.cli_gate import GATE_COMMANDS
 from export.cli_networks import NETWORK_COMMANDS
 from export.cli_options import FILE, FOLDER
@@ -120,7 +121,15 @@ def _report(bundle: Path) -> dict[str, Any]:
     return report
 
 
-for _command in (*DATA_COMMANDS, *NETWORK_COMMANDS, *TRAINING_COMMANDS, *ADAPT_COMMANDS, *GATE_COMMANDS, *REPORT_COMMANDS):
+for _command in (
+    *DATA_COMMANDS,
+    *NETWORK_COMMANDS,
+    *TRAINING_COMMANDS,
+    *ADAPT_COMMANDS,
+    *GATE_COMMANDS,
+    *DRIFT_COMMANDS,
+    *REPORT_COMMANDS,
+):
     main.add_command(_command)
 
 

@@ -47,7 +47,9 @@ def quality_page(report: dict[str, Any]) -> str:
             "All figures are of the int8 file through the device's own code, on patients from whom that gate has learned nothing,",
             "not even its limit. In brackets: 95% interval, bootstrapped over patients. Wrong pictures are made of good ones by",
             "`export/wrong_views.py`; CT slices and photographs are as they came, and cut, turned and lit otherwise.",
-            "**Lateral views are not among them**: there are none in the data. Refused is what a DICOM header calls lateral.",
+            "**Lateral views are not among them**: there are none in the data. Refused is what a DICOM header calls lateral: in "
+            "ViewPosition, in the code of the view, by the direction of its rows, or in the name of protocol or series "
+            "(`edge/view_position.py` says how).",
             "",
             "Made by `cxr-export gate edge/models/chest --data DIR`, after `cxr-export chest`, for the network "
             f"{report['model_sha256'][:12]}.",

@@ -32,6 +32,9 @@ LUNGS_OF = "kermany"
 HANDS = 5
 """Parts of the patients that are left out of the training in turn, to see what it says of patients that it does not know."""
 
+SPLIT_SEED = 7
+"""Of the folds, the same for every model."""
+
 _LUNG_PICTURES = 900
 _REPRESENTATIVE = 100
 
@@ -63,7 +66,9 @@ class Material:
     representative: Pixels
 
 
-def read_material(data: Path, folds: int, weights: Path | None, recipe: Recipe, seed: int, split_seed: int = 7) -> Material:
+def read_material(
+    data: Path, folds: int, weights: Path | None, recipe: Recipe, seed: int, split_seed: int = SPLIT_SEED
+) -> Material:
     """Read everything.
 
     Args:

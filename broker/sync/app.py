@@ -36,7 +36,7 @@ PEER = "cxr_peer"
 _BODY_WITHIN_S = 30.0
 _TURN_WITHIN_S = 5.0
 _AGAIN_S = 10
-_TAKEN = frozenset({Channel.RESULT, Channel.STATUS})
+_TAKEN = frozenset({Channel.HELLO, Channel.RESULT, Channel.STATUS})
 
 
 class _No(Exception):

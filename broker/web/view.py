@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from broker.reader import StoredDevice, StoredOdd, StoredOutcome
-from edge.contract.messages import Failure, Refusal, Result, Status, Void
+from edge.contract.messages import Failure, HeatMap, Refusal, Result, Status, Void
 from edge.contract.reasons import advice
 
 Tone = Literal["answer", "finding", "unsure", "problem", "void"]
@@ -24,6 +24,17 @@ QUARANTINE_REASONS: dict[str, str] = {
     "conflict": "The device sent two different outcomes under one number; the first one counts.",
 }
 
+_SILENT = {
+    "new": "being checked: answers are not shown at the clinic yet",
+    "model": "another network: answers are not shown until it was checked",
+    "drift": "the X-rays have changed: answers are no longer shown",
+    "by_hand": "answers are not shown: the clinic wanted it so",
+}
+"""Why a device is silent."""
+
+
+_HOT_C = 80.0
+"""From here on a Raspberry Pi slows down, and others soon after."""
 _ZONES = ("image_left_upper", "image_right_upper", "image_left_lower", "image_right_lower")
 
 
@@ -49,6 +60,15 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True)
+class Map:
+    """The heat alone. `cells` are (x, y, strength), strength 0 to 1; cold ones are left out."""
+
+    rows: int
+    columns: int
+    cells: list[tuple[int, int, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeView:
     """One outcome as people read it."""
 
@@ -65,6 +85,7 @@ class OutcomeView:
     bars: list[Bar]
     zones: list[Zone]
     zone_words: str
+    map: Map | None
     facts: list[tuple[str, str]]
     payload: str
     voided_by: int | None
@@ -126,6 +147,7 @@ def outcome_view(row: StoredOutcome) -> OutcomeView:
         bars=_bars(result) if result else [],
         zones=zones,
         zone_words=", ".join(f"{zone.name} {zone.percent}" for zone in strongest if zone.share >= 0.005),
+        map=_map(result.heat_map) if result and result.heat_map else None,
         facts=_facts(row),
         payload=row.payload.decode("utf-8", "replace"),
         voided_by=row.voided_by,
@@ -154,7 +176,18 @@ def device_view(row: StoredDevice) -> DeviceView:
 
 def _alarms(status: Status) -> list[str]:
     alarms = {"alarm": ["storage nearly full"], "full": ["storage full: it takes no more X-rays"]}.get(status.room or "", [])
-    return [*alarms, "an outbox was damaged and rebuilt"] if status.damaged_outboxes else alarms
+    if status.answers == "silent":
+        alarms.append(_SILENT.get(status.silent_because or "", "answers are not shown at the clinic"))
+    if status.damaged_outboxes:
+        alarms.append("an outbox was damaged and rebuilt")
+    if "under_voltage" in status.throttled:
+        alarms.append("its power supply is too weak")
+    if "too_hot" in status.throttled or (status.temperature_c or 0.0) >= _HOT_C:
+        alarms.append(f"hot: {status.temperature_c:.0f} °C" if status.temperature_c else "too hot")
+    total = status.memory_total_bytes
+    if total and status.memory_available_bytes is not None and status.memory_available_bytes < total / 10:
+        alarms.append("little memory left")
+    return alarms
 
 
 def odd_view(row: StoredOdd) -> OddView:
@@ -165,6 +198,13 @@ def odd_view(row: StoredOdd) -> OddView:
 
 
 def _words(row: StoredOutcome) -> tuple[Tone, str, list[str]]:
+    tone, headline, notes = _answer(row)
+    if row.outcome is not None and row.outcome.test:
+        return "void", f"Test film: {headline}", ["Made by the device itself, of no patient; counted nowhere.", *notes]
+    return tone, headline, notes
+
+
+def _answer(row: StoredOutcome) -> tuple[Tone, str, list[str]]:
     outcome = row.outcome
     if row.voided_by is not None:
         return "void", "Taken back", [f"No. {row.voided_by} of this device takes it back. Do not use this answer."]
@@ -173,10 +213,10 @@ def _words(row: StoredOutcome) -> tuple[Tone, str, list[str]]:
         chance = outcome.probabilities.get(outcome.label, 0.0)
         below = f", below the site's threshold of {outcome.threshold:.1%}" if chance < outcome.threshold else ""
         likeliest = f"Likeliest: {_class(outcome.label)}, {chance:.1%}{below}."
-        return "unsure", "Not sure: have a radiologist look", [likeliest, *map(advice, outcome.quality)]
+        return "unsure", "Not sure: have a radiologist look", [likeliest, *_unshown(outcome), *map(advice, outcome.quality)]
     if isinstance(outcome, Result):
         tone: Tone = "answer" if outcome.label == "normal" else "finding"
-        return tone, _class(outcome.label), [advice(code) for code in outcome.quality]
+        return tone, _class(outcome.label), [*_unshown(outcome), *map(advice, outcome.quality)]
     if isinstance(outcome, Refusal | Failure):
         headline = "Refused, no answer" if isinstance(outcome, Refusal) else "Could not be read"
         return "problem", headline, [advice(code) for code in outcome.reasons]
@@ -189,6 +229,10 @@ def _words(row: StoredOutcome) -> tuple[Tone, str, list[str]]:
     )
 
 
+def _unshown(result: Result) -> list[str]:
+    return [] if result.shown else ["The clinic was not shown this answer: its device is being checked."]
+
+
 def _bars(result: Result) -> list[Bar]:
     ordered = sorted(result.probabilities.items(), key=lambda item: (-item[1], item[0]))
     return [Bar(_class(name), round(value * 100, 1), _percent(value), name == result.label) for name, value in ordered]
@@ -199,11 +243,16 @@ def _zone(name: str, share: float) -> Zone:
     return Zone(f"{height} {side}", int(side == "right"), int(height == "lower"), round(share, 3), _percent(share))
 
 
+def _map(heat: HeatMap) -> Map:
+    cells = [(at % heat.columns, at // heat.columns, round(value / 255, 3)) for at, value in enumerate(heat.values) if value]
+    return Map(heat.rows, heat.columns, cells)
+
+
 def _facts(row: StoredOutcome) -> list[tuple[str, str]]:
     """The other fields of the message, as name and value, empty ones left out."""
     if row.outcome is None:
         return []
-    shown_elsewhere = {"kind", "device", "facility", "probabilities", "heat", "label", "abstained", "reasons"}
+    shown_elsewhere = {"kind", "device", "facility", "probabilities", "heat", "heat_map", "label", "abstained", "reasons"}
     values: dict[str, object] = msgspec.to_builtins(row.outcome)
     kept = ((name, value) for name, value in values.items() if name not in shown_elsewhere and value not in (None, [], {}))
     return [(name.replace("_", " "), _plain(value)) for name, value in kept]

@@ -16,6 +16,8 @@ class _Version(msgspec.Struct):
 
 Message = TypeVar("Message", AnyOutcome, Status, Hello, Receipt, Command, Reply)
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.json.Encoder()
 _version = msgspec.json.Decoder(_Version)
 _outcome = msgspec.json.Decoder(AnyOutcome)
@@ -78,7 +80,7 @@ def _decode(decoder: msgspec.json.Decoder[Message], payload: bytes) -> Message:
         # A newer version may well break today's rules, so the version is looked at before the blame is laid.
         _check_version(payload)
         raise ContractError("invalid", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ContractError("not_json", str(error)) from None
     if message.schema != SCHEMA:
         raise ContractError("unknown_schema", f"schema {message.schema}, this software reads {SCHEMA}")
@@ -88,7 +90,7 @@ def _decode(decoder: msgspec.json.Decoder[Message], payload: bytes) -> Message:
 def _check_version(payload: bytes) -> None:
     try:
         version = _version.decode(payload).schema
-    except msgspec.DecodeError:
+    except _UNREADABLE:  # it reads further than the decoder that stopped at the first wrong field
         return
     if version != SCHEMA:
         raise ContractError("unknown_schema", f"schema {version}, this software reads {SCHEMA}")

@@ -36,6 +36,23 @@ MAX_BYTES = 8192
 """Upper bound of one encoded message."""
 
 
+MAP_SIDE = 16
+"""Rows and columns of a heat map at most: far too few to show a rib, let alone whose it is."""
+
+
+class HeatMap(msgspec.Struct, frozen=True):
+    """Where the network saw what speaks for the likeliest class, on the network's own grid; no pixel of the picture is in it."""
+
+    rows: Annotated[int, Meta(ge=1, le=MAP_SIDE)]
+    columns: Annotated[int, Meta(ge=1, le=MAP_SIDE)]
+    values: Annotated[bytes, Meta(min_length=1, max_length=MAP_SIDE**2, description="row by row, 255 where most speaks for it")]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless there is one value for each cell."""
+        if len(self.values) != self.rows * self.columns:
+            raise ValueError(f"{len(self.values)} values for {self.rows} x {self.columns} cells")
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """What every intake ends in, exactly once: fields that all four kinds share.
 
@@ -56,11 +73,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     clock_synchronised: bool
     study: Keyed | None = None
     patient: Keyed | None = None
+    patient_missing: (
+        Annotated[Literal["not_dicom", "empty", "placeholder"], Meta(description="why there is no pseudonym of the patient")] | None
+    ) = None
     exam_date: Day | None = None
     age_band: AgeBand | None = None
     sex: Literal["F", "M", "O"] | None = None
     view: Literal["AP", "PA", "LATERAL", "OTHER"] | None = None
     pcr: Literal["positive", "negative", "pending"] | None = None
+    test: Annotated[bool, Meta(description="of a test film that the device has made itself: counts nowhere")] = False
 
 
 class Result(Outcome, frozen=True, kw_only=True, tag="result"):
@@ -74,8 +95,10 @@ class Result(Outcome, frozen=True, kw_only=True, tag="result"):
     model: Digest
     preprocessing: Annotated[int, Meta(ge=1)]
     typicality: Probability | None = None
+    shown: Annotated[bool, Meta(description="false: silent commissioning, the clinic was not shown this answer")] = True
     quality: list[Code] = []
     heat: dict[Annotated[str, Meta(pattern=r"^image_((left|right)_(upper|lower)|central|peripheral)$")], Probability] = {}
+    heat_map: HeatMap | None = None
     timings_ms: dict[Code, Annotated[float, Meta(ge=0.0)]] = {}
 
 
@@ -122,6 +145,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spool_files: Annotated[int, Meta(ge=0, description="X-rays that wait to be read")] | None = None
     spool_bytes: Annotated[int, Meta(ge=0)] | None = None
     damaged_outboxes: Annotated[int, Meta(ge=0, description="outboxes that were put aside as damaged")] | None = None
+    answers: Annotated[Literal["shown", "silent"], Meta(description="silent: recorded, the clinic is not shown them")] | None = None
+    silent_because: Annotated[Code, Meta(description="new, model, drift, by_hand, damaged")] | None = None
+    oldest_waiting_s: Annotated[float, Meta(ge=0.0, description="age of the oldest outcome without a receipt")] | None = None
+    restarts: Annotated[int, Meta(ge=0, description="of the device's processes since the boot, together")] | None = None
+    temperature_c: Annotated[float, Meta(description="of the hottest sensor")] | None = None
+    throttled: Annotated[list[Code], Meta(max_length=8, description="why the machine is slower than it could be")] = []
+    memory_available_bytes: Annotated[int, Meta(ge=0)] | None = None
+    memory_total_bytes: Annotated[int, Meta(ge=0)] | None = None
+    load_1m: Annotated[float, Meta(ge=0.0)] | None = None
     boot_id: Short | None = None
     uptime_s: Annotated[float, Meta(ge=0.0)] | None = None
     clock_synchronised: bool | None = None
@@ -155,15 +187,24 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The centre has committed every seq up to `through`, and those in `plus` (inclusive pairs) beyond it."""
+    """The centre has committed every seq up to `through`, and those in `plus` (inclusive pairs) beyond it.
+
+    More may be committed than a receipt has room for: then `within` (inclusive) says where nothing is left out.
+    """
 
     schema: int = SCHEMA
     device: DeviceId
     epoch: Epoch
     through: Through
     plus: Annotated[list[tuple[Seq, Seq]], Meta(max_length=128)] = []
+    within: tuple[Seq, Seq] | None = None
     quarantined: Annotated[list[Quarantined], Meta(max_length=64)] = []
     answers: Nonce | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which a decoder makes a ValidationError, if a range ends before it begins."""
+        if any(last < first for first, last in self.plus):
+            raise ValueError("a range of `plus` ends before it begins")
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,12 @@
-"""Reason codes of outcomes, most of them without an answer, and the sentence that tells a person what to do."""
+"""What is said of an outcome in English: with every answer, without one, and for each reason code what a person can do."""
+
+AID = "A research aid; never the only basis of a decision."
+"""Stands wherever an answer is shown."""
+
+NOT_SURE = "not sure: have a radiologist look"
+
+REUSED = "uid_reused"
+CORRECTED = "corrected"
 
 REASONS: dict[str, str] = {
     "not_found": "There is no such file, or it may not be read.",
@@ -32,6 +40,7 @@ REASONS: dict[str, str] = {
     "decoder_crashed": "The decoder stopped on this picture; only this picture is affected. Export it in another format.",
     "unfamiliar": "This kind of image is new to the network, which has learned from others.",
     "undecided": "More than one answer is possible.",
+    "corrected": "The film was sent again with other details of the patient. What was answered before is taken back.",
     "uid_reused": "Another picture has come with the same DICOM number. Check which patient each belongs to.",
     "wrong_patient": "The picture was of another patient.",
     "internal_error": "The device could not process this picture. It is kept aside; tell the people who run the device.",

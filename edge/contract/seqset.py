@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+
+from edge.contract.types import MAX_SEQ
 
 
 class SeqSet:
@@ -26,11 +28,32 @@ class SeqSet:
         """The inclusive ranges beyond the watermark, in order."""
         return list(zip(self._firsts, self._lasts, strict=True))
 
+    @property
+    def range_count(self) -> int:
+        """How many ranges there are beyond the watermark."""
+        return len(self._firsts)
+
+    def window(self, seq: int, most: int) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
+        """Return at most `most` neighbouring ranges, and (first, last) between which they are all that there is; None: everywhere.
+
+        They begin with the one that holds or follows `seq`; with earlier ones if too few follow.
+        """
+        start = max(0, min(bisect_left(self._lasts, seq), len(self._firsts) - most))
+        end = start + most
+        ranges = list(zip(self._firsts[start:end], self._lasts[start:end], strict=True))
+        if len(ranges) == len(self._firsts):
+            return ranges, None
+        return ranges, (ranges[0][0] if start else 1, ranges[-1][1] if end < len(self._firsts) else MAX_SEQ)
+
+    def range_of(self, seq: int) -> tuple[int, int] | None:
+        """Return the range beyond the watermark that holds `seq`, if one does."""
+        at = bisect_right(self._firsts, seq) - 1
+        return (self._firsts[at], self._lasts[at]) if at >= 0 and seq <= self._lasts[at] else None
+
     def __contains__(self, seq: int) -> bool:
         if seq <= self.through:
             return seq >= 1
-        at = bisect_right(self._firsts, seq) - 1
-        return at >= 0 and seq <= self._lasts[at]
+        return self.range_of(seq) is not None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SeqSet) and self.through == other.through and self.ranges == other.ranges

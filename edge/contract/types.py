@@ -6,11 +6,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
+MAX_SEQ = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly."""
+
 DeviceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="also MQTT user name and certificate name")]
 FacilityId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", description="random id made with the outbox")]
-Seq = Annotated[int, Meta(ge=1, le=2**53 - 1, description="1, 2, 3 ... within an epoch, without holes")]
-Through = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Seq = Annotated[int, Meta(ge=1, le=MAX_SEQ, description="1, 2, 3 ... within an epoch, without holes")]
+Through = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Keyed = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="HMAC-SHA256 under the site's key")]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256")]
 Code = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,47}$", description="a reason code")]

@@ -17,7 +17,7 @@ import msgspec
 
 from edge.dicom.arrival import spool_name
 from edge.durable import write_durably
-from edge.outbox import Outbox
+from edge.outbox_reader import OutboxReader
 from edge.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Requests:
                 continue
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=Request))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 log.warning("a request of storage commitment is damaged and was removed; its machine has to ask again")
                 path.unlink()
         return found
@@ -117,7 +117,7 @@ class Judge:
     def _recorded(self) -> set[str]:
         if not self._outbox.exists():
             return set()
-        outbox = Outbox(self._outbox, self._device, read_only=True)
+        outbox = OutboxReader(self._outbox, self._device)
         try:
             return set(outbox.seq_of_files())
         finally:

@@ -23,6 +23,8 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.events import EventHandlerType
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
+from edge.dicom.peers import normal
+
 log = logging.getLogger(__name__)
 
 _HEADER = struct.Struct(">BBL")
@@ -113,7 +115,7 @@ class GuardedSocket(AssociationSocket):
 
     def _refuse(self, why: str) -> None:
         address = self.assoc.remote["address"]
-        log.warning("a connection from %s was closed: %s", address, why)
+        log.warning("a connection from %s was closed: %s", address, why, extra={"event": "cut_off", "fields": {"peer": address}})
         raise ConnectionAbortedError(why)
 
 
@@ -145,6 +147,7 @@ class GuardedServer(AssociationServer):
     ) -> None:
         """Bind and listen. Raises OSError if the address is not of this machine or in use."""
         self.limits = limits
+        self.turned = False
         self.make_dimse = make_dimse
         super().__init__(application, address, application.ae_title, application.supported_contexts, tls, handlers, _Handler)
 
@@ -160,14 +163,20 @@ class GuardedServer(AssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether one more connection from that address may be open."""
-        now = [str(connection.remote["address"]) for connection in self.active_associations]
-        if client_address[0] in self.limits.known:
-            return sum(address in self.limits.known for address in now) < self.limits.max_connections
-        return sum(address not in self.limits.known for address in now) < _STRANGERS
+        known, most, here = self.limits.known, self.limits.max_connections, normal(client_address[0])
+        now = [normal(str(connection.remote["address"])) for connection in self.active_associations]
+        if here in known:
+            return sum(address in known for address in now) < most and now.count(here) < fair_share(most, len(known))
+        return sum(address not in known for address in now) < _STRANGERS
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say that a connection could not be served; the others go on."""
         log.error("a connection from %s could not be served (%s)", client_address[0], sys.exc_info()[0])
+
+    def service_actions(self) -> None:
+        """Note that the loop which accepts has turned; `turned` is reset by who looks."""
+        super().service_actions()
+        self.turned = True
 
     def stop_listening(self) -> None:
         """Refuse new connections from now on; what is open goes on."""
@@ -194,6 +203,11 @@ class _Handler(RequestHandler):
         _guard(assoc.dul.socket, self.server.limits)
         assoc.dimse = self.server.make_dimse(assoc)
         return assoc
+
+
+def fair_share(most: int, machines: int) -> int:
+    """Return how many of `most` one machine may have, so that it never shuts the others out."""
+    return most if machines < 2 else max(1, most - 1)
 
 
 def _guard(plain: AssociationSocket, limits: Limits) -> GuardedSocket:

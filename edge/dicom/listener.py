@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import warnings
+from collections.abc import Callable
 
 import pydicom.uid as uids
 from pynetdicom import _config, evt
@@ -16,13 +17,14 @@ from pynetdicom.events import Event
 from edge.config import Dicom
 from edge.dicom.arrival import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, Admission
 from edge.dicom.commitment import Instance, Request
-from edge.dicom.guard import GuardedApplication, GuardedServer, Limits
+from edge.dicom.guard import GuardedApplication, GuardedServer, Limits, fair_share
 from edge.dicom.messages import Messages
-from edge.dicom.peers import Peer, find_peer, shown
+from edge.dicom.peers import Peer, find_peer, normal, shown
 from edge.dicom.reports import PUSH_MODEL, Reporter
 from edge.dicom.tls import server_tls
 from edge.errors import CxrError
 from edge.lifecycle import Stop
+from edge.notify import nothing
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,10 @@ _SYNTAXES = [
 _UNCOMPRESSED = [uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian]
 _REQUEST_COMMITMENT = 1
 _INVALID_ARGUMENT, _NO_SUCH_ACTION, _RESOURCE_LIMITATION = 0x0115, 0x0123, 0x0213
-_GRACE_S = 8.0
-"""For what is being received when the process is told to end; its supervisor waits 10 s."""
+_GRACE_S = 15.0
+"""For what is being received when the process is told to end; its supervisor waits 20 s."""
+_STORE_S = 60.0
+"""Longer than this no disk that works takes to force an object that has arrived."""
 _REJECTED, _TRANSIENT = 0x01, 0x02
 _USER, _PRESENTATION = 0x01, 0x03
 _CALLING_UNKNOWN, _CALLED_UNKNOWN, _CONGESTION, _LIMIT = 0x03, 0x07, 0x01, 0x02
@@ -60,8 +64,16 @@ _CALLING_UNKNOWN, _CALLED_UNKNOWN, _CONGESTION, _LIMIT = 0x03, 0x07, 0x01, 0x02
 class Listener:
     """Takes objects from the machines of `allow` into the spool."""
 
-    def __init__(self, settings: Dicom, peers: tuple[Peer, ...], limits: Limits, admission: Admission, reporter: Reporter) -> None:
-        """Bind and listen.
+    def __init__(
+        self,
+        settings: Dicom,
+        peers: tuple[Peer, ...],
+        limits: Limits,
+        admission: Admission,
+        reporter: Reporter,
+        progress: Callable[[], object] = nothing,
+    ) -> None:
+        """Bind and listen. `progress` is called while all of it works: see `_works`.
 
         Raises:
             CxrError: if the address cannot be listened on, or the TLS files cannot be used.
@@ -69,6 +81,9 @@ class Listener:
         self._settings = settings
         self._peers = peers
         self._reporter = reporter
+        self._admission = admission
+        self._progress = progress
+        self._storing: dict[Association, float] = {}
         self._admitted: set[Association] = set()
         self._lock = threading.Lock()
         self._ending = False
@@ -99,18 +114,31 @@ class Listener:
             threading.Thread(target=work, daemon=True).start()
         log.info("%s listens on %s:%d", self._settings.ae_title, self._settings.address, self._settings.port)
         while not stop.is_set():
+            if self._works():
+                self._progress()
             time.sleep(0.2)
         self._ending = True
         self._reporter.end()
         self._server.stop_listening()
         until = time.monotonic() + _GRACE_S
         while time.monotonic() < until and any(_messages(assoc).receiving for assoc in self._server.active_associations):
+            self._progress()
             time.sleep(0.05)
         for assoc in self._server.active_associations:
             if assoc.is_established:
                 assoc.abort(block=False)
         time.sleep(0.2)  # for what says so to those who are still there
         self._server.cut_off()
+
+    def _works(self) -> bool:
+        """Whether the threads that accept and that report have turned since the last yes, the disk answers and no object hangs."""
+        with self._lock:
+            oldest = min(self._storing.values(), default=time.monotonic())
+        self._admission.has_room()
+        turned = self._server.turned and self._reporter.turned
+        if turned:
+            self._server.turned = self._reporter.turned = False
+        return turned and time.monotonic() - oldest < _STORE_S
 
     def _on_request(self, event: Event) -> None:
         """Reject an association that may not be; pynetdicom accepts the others."""
@@ -126,7 +154,8 @@ class Listener:
                 self._admitted.add(assoc)
                 return
         why, result, source, diagnostic = refusal
-        log.warning("an association of %s at %s was rejected: %s", shown(calling), address, why)
+        text = "an association of %s at %s was rejected: %s"
+        log.warning(text, shown(calling), address, why, extra={"event": "rejected", "fields": {"peer": address}})
         assoc.acse.send_reject(result, source, diagnostic)
         assoc.kill()  # waits until the rejection is sent
 
@@ -139,6 +168,10 @@ class Listener:
             return "the device is being stopped", _TRANSIENT, _PRESENTATION, _CONGESTION
         if len(self._admitted) >= self._settings.max_associations:
             return "there are as many associations as allowed", _TRANSIENT, _PRESENTATION, _LIMIT
+        machines = {peer.address for peer in self._peers}
+        of_this = sum(normal(str(known.remote["address"])) == normal(address) for known in self._admitted)
+        if of_this >= fair_share(self._settings.max_associations, len(machines)):
+            return "it has as many associations as one machine may, so that others find room", _TRANSIENT, _PRESENTATION, _LIMIT
         return None
 
     def _on_store(self, event: Event) -> int:
@@ -146,6 +179,8 @@ class Listener:
         arrival = _messages(event.assoc).take(str(event.request.AffectedSOPInstanceUID))
         if arrival is None:
             return CANNOT_UNDERSTAND
+        with self._lock:
+            self._storing[event.assoc] = time.monotonic()
         try:
             return arrival.finish()
         except Exception as error:  # a fault here must end neither the association nor the process
@@ -153,6 +188,8 @@ class Listener:
             return PROCESSING_FAILURE
         finally:
             arrival.drop()
+            with self._lock:
+                del self._storing[event.assoc]
 
     def _on_action(self, event: Event) -> tuple[int, None]:
         """Keep a request of storage commitment; its answer comes in a report of its own."""

@@ -59,6 +59,8 @@ class Reporter:
         now = time.monotonic()
         self._waiting = {request.name: _Waiting(request, now) for request in requests.waiting()}
         self._ended = threading.Event()
+        self.turned = False
+        """Whether `run` has done something since this was reset: looked for what is due, or attended to one request."""
 
     def accept(self, request: Request, assoc: Association) -> None:
         """Keep a new request and answer it soon. Raises OSError if it cannot be kept."""
@@ -69,6 +71,7 @@ class Reporter:
     def run(self) -> None:
         """Report what is due, until `end`."""
         while not self._ended.wait(0.1):
+            self.turned = True
             now = time.monotonic()
             with self._lock:
                 due = [waiting for waiting in self._waiting.values() if waiting.due <= now]
@@ -76,6 +79,7 @@ class Reporter:
                 if self._ended.is_set():
                     return
                 self._attend(waiting)
+                self.turned = True
 
     def end(self) -> None:
         """Let `run` return; what waits is taken up at the next start."""

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.capacity import Capacity
+from edge.board import Board, read_board
+from edge.capacity import ALARM_SHARE, Capacity
 from edge.clock import synchronised
 from edge.contract.bundle import Manifest
+from edge.errors import OutboxError
+from edge.lifecycle import is_running
+from edge.outbox_file import damaged_outboxes
 from edge.page.reading import Reading
 from edge.page.words import Words
+
+_PARTS = (("infer", "health.no_infer"), ("relay", "health.no_relay"))
 
 
 @dataclass(frozen=True)
@@ -28,30 +34,52 @@ class Health:
     reading: Reading
     capacity: Capacity
     manifest: Manifest | None
+    """None: it cannot be read."""
 
     def read(self, words: Words) -> Condition:
         """Return how it is now."""
-        troubles: list[str] = []
+        troubles = [words(key) for name, key in _PARTS if not is_running(self.state, name)]
         facts: list[str] = []
         room = self.capacity.room()
         free = f"{room.disk_free / 1e9:.1f}"
         if room.level == "full":
             troubles.append(words("send.no_room"))
+        elif room.results >= ALARM_SHARE * room.results_limit:
+            troubles.append(words("health.results_many"))
         if room.disk_free < 2 * room.least_free:
             troubles.append(words("health.disk_low", free=free))
         else:
             facts.append(words("health.disk", free=free))
-        with self.reading.open() as outbox:
-            waiting = outbox.waiting()
-        facts.append(words("health.waiting", count=waiting) if waiting else words("health.waiting_none"))
+        try:
+            with self.reading.open() as outbox:
+                waiting = outbox.waiting()
+            facts.append(words.count("health.waiting", waiting) if waiting else words("health.waiting_none"))
+        except OutboxError:
+            troubles.append(words("health.no_outbox"))
+        if damaged_outboxes(self.state):
+            troubles.append(words("health.damaged"))
         if room.spooled_files:
-            facts.append(words("health.spool", count=room.spooled_files))
+            facts.append(words.count("health.spool", room.spooled_files))
         if (aside := _count(self.state / "aside")) > 0:
-            facts.append(words("health.aside", count=aside))
+            facts.append(words.count("health.aside", aside))
+        _say_board(read_board(), words, troubles, facts)
         facts.append(words("health.clock" if synchronised() else "health.clock_not"))
-        if self.manifest is not None:
+        if self.manifest is None:
+            troubles.append(words("health.no_model"))
+        else:
             facts.append(words("health.model", name=f"{self.manifest.name} {self.manifest.version}"))
         return Condition(troubles, facts)
+
+
+def _say_board(board: Board, words: Words, troubles: list[str], facts: list[str]) -> None:
+    if board.hot:
+        troubles.append(words("health.hot"))
+    if "under_voltage" in board.throttled:
+        troubles.append(words("health.power"))
+    elif board.throttled and not board.hot:
+        facts.append(words("health.slow"))
+    if board.low_memory:
+        troubles.append(words("health.memory"))
 
 
 def _count(folder: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from edge.errors import OutboxError
-from edge.outbox import Outbox
+from edge.outbox_reader import OutboxReader
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Reading:
     device: str
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Outbox]:
+    def open(self) -> Iterator[OutboxReader]:
         """Open it for reading.
 
         Raises:
             OutboxError: if it is only just being made, or cannot be read.
         """
-        outbox = Outbox(self.path, self.device, read_only=True)
+        outbox = OutboxReader(self.path, self.device)
         try:
             yield outbox
         except apsw.Error as error:

@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
 
 from edge.config import Page
-from edge.errors import ConfigError
+from edge.listening import require_free
+from edge.notify import NOBODY, Notifier, nothing
+from edge.page.connections import Connection
+from edge.page.readiness import require_tls
 
-_AT_ONCE = 40
-_GRACE_S = 5
+_AT_ONCE = 100
+_GRACE_S = 15
+"""For an upload that is on its way when the process is told to end."""
 
 
-def serve(app: Starlette, page: Page) -> None:
+def serve(app: Starlette, page: Page, notifier: Notifier, look: Callable[[], object]) -> None:
     """Serve the page until SIGTERM or Ctrl-C.
 
+    All of the page runs in the loop that tells `notifier` of progress, so that one handler that hangs ends that too. `look` is
+    called before, in the same loop: it looks at the disk.
+
     Raises:
-        ConfigError: if the address or the port cannot be used, or only one of certificate and key is named.
+        ConfigError: if the address, the port or the files of TLS cannot be used.
     """
-    if bool(page.certificate) != bool(page.private_key):
-        raise ConfigError("[page] names a certificate or a private_key alone; TLS needs both.")
-    _require_free(page.address, page.port)
-    uvicorn.run(
+    require_tls(page)
+    require_free("[page]", page.address, page.port)
+    make_server(app, page, notifier, look).run()
+
+
+def make_server(app: Starlette, page: Page, notifier: Notifier = NOBODY, look: Callable[[], object] = nothing) -> uvicorn.Server:
+    """Return what serves the page; see `serve`."""
+
+    async def progress() -> None:
+        look()
+        notifier.progress()
+
+    config = uvicorn.Config(
         app,
         host=page.address,
         port=page.port,
+        http=Connection,
+        ws="none",
         ssl_certfile=page.certificate or None,
         ssl_keyfile=page.private_key or None,
         limit_concurrency=_AT_ONCE,
         timeout_graceful_shutdown=_GRACE_S,
+        proxy_headers=False,  # nothing stands before the page, so a header that names another address is a lie
+        log_config=None,  # the process has set up its own
         log_level="warning",
         access_log=False,
         server_header=False,
+        callback_notify=progress,
+        timeout_notify=1,
     )
+    return _Server(config, notifier)
 
 
-def _require_free(address: str, port: int) -> None:
-    try:
-        with socket.create_server((address, port)):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"The page cannot be served at {address}:{port} ({error.strerror}). [page] address is that of this machine in the "
-            "clinic's network; choose another port if one is taken."
-        ) from None
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, notifier: Notifier) -> None:
+        super().__init__(config)
+        self._notifier = notifier
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._notifier.ready("serves the clinic's page")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._notifier.stopping()
+        await super().shutdown(sockets)

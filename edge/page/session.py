@@ -17,6 +17,8 @@ _MOST_SESSIONS = 200
 _FREE_TRIALS = 5
 _LONGEST_WAIT_S = 300.0
 _MOST_PEERS = 1000
+_FREE_TRIALS_OF_ALL = 20
+_EACH_TRIAL_S = 1.0
 
 
 def load_pin(path: Path) -> str:
@@ -49,26 +51,42 @@ def make_pin(path: Path) -> str:
 
 
 class Sessions:
-    """Sessions of one process; a restart ends them all."""
+    """Sessions of one process; a restart ends them all, and so does another PIN."""
 
-    def __init__(self, pin: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pin = pin.encode()
+    def __init__(self, read_pin: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
+        """Args: read_pin: returns the present PIN, or raises ConfigError."""
+        self._read_pin = read_pin
+        self._pin = read_pin().encode()
         self._clock = clock
         self._ends: dict[str, float] = {}
         self._wrong: dict[str, tuple[int, float]] = {}
+        self._wrong_of_all = 0.0
+        """When the trials of all addresses together would be as if there had been none."""
+        self._known: dict[str, None] = {}
 
     def wait_s(self, peer: str) -> float:
-        """Return how long an address has to wait before its next trial, seconds."""
-        return max(0.0, self._wrong.get(peer, (0, 0.0))[1] - self._clock())
+        """Return how long an address has to wait before its next trial, seconds.
+
+        Who has many addresses has no more than one trial a second all the same. An address that was let in before does not wait for
+        what others try, or they could lock the clinic out.
+        """
+        now = self._clock()
+        of_all = 0.0 if peer in self._known else self._wrong_of_all - now - (_FREE_TRIALS_OF_ALL - 1) * _EACH_TRIAL_S
+        return max(0.0, self._wrong.get(peer, (0, 0.0))[1] - now, of_all)
 
     def begin(self, pin: str, peer: str) -> str | None:
         """Return the cookie of a new session, or None: the PIN is wrong, or the address has to wait."""
         if self.wait_s(peer) > 0:
             return None
+        self._look_at_pin()
         if not hmac.compare_digest(pin.strip().encode(), self._pin):
             self._note_wrong(peer)
             return None
         self._wrong.pop(peer, None)
+        self._known.pop(peer, None)
+        self._known[peer] = None
+        if len(self._known) > _MOST_PEERS:
+            del self._known[next(iter(self._known))]
         while len(self._ends) >= _MOST_SESSIONS:
             del self._ends[min(self._ends, key=self._ends.__getitem__)]
         token = secrets.token_urlsafe(32)
@@ -80,11 +98,22 @@ class Sessions:
         if token is None or self._ends.get(token, 0.0) <= self._clock():
             self._ends.pop(token or "", None)
             return False
-        return True
+        self._look_at_pin()
+        return token in self._ends
 
     def end(self, token: str | None) -> None:
         """End a session."""
         self._ends.pop(token or "", None)
+
+    def _look_at_pin(self) -> None:
+        try:
+            pin = self._read_pin().encode()
+        except ConfigError:
+            return  # it is just being written: the one before counts
+        if not hmac.compare_digest(pin, self._pin):
+            self._pin = pin
+            self._ends.clear()
+            self._known.clear()
 
     def _note_wrong(self, peer: str) -> None:
         count = self._wrong.get(peer, (0, 0.0))[0] + 1
@@ -92,3 +121,4 @@ class Sessions:
         if len(self._wrong) >= _MOST_PEERS:
             self._wrong.pop(next(iter(self._wrong)))
         self._wrong[peer] = (count, self._clock() + pause)
+        self._wrong_of_all = max(self._wrong_of_all, self._clock()) + _EACH_TRIAL_S

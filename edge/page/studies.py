@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edge.clock import synchronised
+from edge.clock import Reading as Clock
+from edge.clock import read_clock
+from edge.commissioning import ELSE, UNDECIDED, Standing
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
+from edge.contract.reasons import CORRECTED, REUSED
+from edge.journal import read_standing
 from edge.local import Heat, LocalFacts, LocalStore
+from edge.outbox_reader import OutboxReader
 from edge.page.reading import Reading
+from edge.page.when import local, moment
 from edge.page.words import Words
+from edge.requests import Requests
 
-Tone = Literal["answer", "finding", "unsure", "problem", "void"]
+Tone = Literal["answer", "finding", "unsure", "silent", "problem", "void"]
 Sent = Literal["yes", "no", "apart"]
 
-_LISTED = 200
+_LISTED = 100
+_SAID_IN_SILENCE = (REUSED, CORRECTED)
+"""Codes that say nothing of the answer."""
 _ONE_SIDED = 0.3
 """With a smaller share of the heat on one of two sides, the other is named alone."""
 
@@ -33,7 +41,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Study:
-    """One outcome as the clinic reads it. number: in this outbox; seq: in its epoch. picture: the file, if it is still there."""
+    """One outcome as the clinic reads it. number: in this outbox; seq: in its epoch. picture: the file, if it is still there.
+
+    time, day: in the clinic's own time, empty where they are not known. Of a silent answer nothing is here but that there is one.
+    choices: what a reading of it may say, as (label, word); empty where none is asked for. reading: what was read, as a word; empty
+    where nothing was.
+    """
 
     number: int
     epoch: str
@@ -56,31 +69,65 @@ class Study:
     heat: Heat | None
     voided: bool
     may_void: bool
+    choices: list[tuple[str, str]]
+    reading: str
+
+
+@dataclass(frozen=True)
+class Day:
+    """Some studies of one day, the newest first. day: as 2026-01-31; empty where it is not known."""
+
+    day: str
+    studies: list[Study]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Studies, the newest first. earlier: the number before which there are more. today: whether these are of today alone."""
+
+    days: list[Day]
+    earlier: int | None
+    today: bool
 
 
 class Studies:
     """Of one device."""
 
-    def __init__(self, state: Path, reading: Reading, local: LocalStore) -> None:
+    def __init__(self, state: Path, reading: Reading, local: LocalStore, requests: Requests) -> None:
         self._state = state
         self._reading = reading
         self._local = local
+        self._requests = requests
 
-    def list(self, words: Words) -> tuple[list[Study], bool]:
-        """Return (studies, whether they are those of today); the latest ones where the clock cannot tell the day."""
+    def list(self, words: Words, before: int | None = None) -> Listing:
+        """Return the newest studies: those of today, where the clock can tell; those with number < `before`, where it is given."""
+        now, standing = read_clock(), read_standing(self._state)
         with self._reading.open() as outbox:
-            voided, rows = outbox.voided(), outbox.listing(_LISTED)
-            studies = [self._study(row, words, voided, outbox.epoch) for row in rows if row["kind"] != "void"]
-        if not synchronised():
-            return studies, False
-        today = datetime.datetime.now().astimezone().date().isoformat()
-        return [study for study in studies if study.day == today], True
+            voided, rows = self._voided(outbox), outbox.listing(_LISTED + 1, before=before)
+            epoch = outbox.epoch
+        present = local(now.wall)
+        today = present.date().isoformat() if present is not None and now.synchronised and before is None else ""
+        days: list[Day] = []
+        earlier = int(rows[_LISTED - 1]["number"]) if len(rows) > _LISTED else None
+        for row in rows[:_LISTED]:
+            if row["kind"] == "void":
+                continue
+            study = self._study(row, words, voided, epoch, now, standing)
+            if study.day and study.day < today:
+                earlier = study.number + 1
+                break
+            if not days or (study.day != days[-1].day and not today):
+                days.append(Day(study.day, []))
+            days[-1].studies.append(study)
+        return Listing(days, earlier, bool(today))
 
     def one(self, number: int, words: Words) -> Study | None:
         """Return one study."""
         with self._reading.open() as outbox:
             row = outbox.row(number)
-            return None if row is None else self._study(row, words, outbox.voided(), outbox.epoch)
+            if row is None:
+                return None
+            return self._study(row, words, self._voided(outbox), outbox.epoch, read_clock(), read_standing(self._state))
 
     def number_of(self, intake_id: str) -> int | None:
         """Return in which outcome an intake ended; None while it waits."""
@@ -92,15 +139,24 @@ class Studies:
         with self._reading.open() as outbox:
             return outbox.waiting()
 
-    def _study(self, row: dict[str, Any], words: Words, all_voided: set[tuple[str, int]], epoch: str) -> Study:
+    def _voided(self, outbox: OutboxReader) -> set[tuple[str, int]]:
+        """What was taken back, and what was asked to be: until `infer` has done it nobody should rely on the answer either."""
+        asked = self._requests.asked_voids()
+        return asked | outbox.voided()  # in this order: a request goes once its outcome is there
+
+    def _study(
+        self, row: dict[str, Any], words: Words, all_voided: set[tuple[str, int]], epoch: str, now: Clock, standing: Standing
+    ) -> Study:
         outcome = decode_outcome(row["payload"])
+        answer = outcome if isinstance(outcome, Result) and outcome.shown else None
+        asked = isinstance(outcome, Result) and not outcome.shown and standing.asks_for(outcome.epoch, outcome.seq, epoch)
         path = Path(str(row["place"]))
         facts = self._local.read(path.stem) if path.stem else LocalFacts()
         tone, headline, notes = _said(outcome, words)
         voided = (outcome.epoch, outcome.seq) in all_voided
         if voided:
-            tone, notes = "void", [words("study.voided"), *notes]
-        time, day = _when(outcome)
+            tone, headline, notes = "void", words("study.void"), [words("study.voided")]
+        recorded = moment(outcome, now)
         return Study(
             number=int(row["number"]),
             epoch=outcome.epoch,
@@ -109,21 +165,23 @@ class Studies:
             tone=tone,
             headline=headline,
             notes=notes,
-            bars=_bars(outcome, words),
-            place=_place(outcome, words),
-            time=time,
-            day=day,
+            bars=[] if answer is None else _bars(answer, words),
+            place="" if answer is None else _place(answer, words),
+            time="" if recorded is None else recorded.strftime("%H:%M"),
+            day="" if recorded is None else recorded.date().isoformat(),
             patient=_name(facts.patient_name) or words("patient.unknown"),
             patient_id=facts.patient_id or "",
             sent="apart" if row["quarantined"] else "yes" if row["receipted"] else "no",
             file=str(row["original_name"]),
             model=outcome.model[:12] if isinstance(outcome, Result) else "",
-            typicality=round(100 * outcome.typicality) if isinstance(outcome, Result) and outcome.typicality is not None else None,
+            typicality=round(100 * answer.typicality) if answer is not None and answer.typicality is not None else None,
             picture=self._picture(path),
-            heat=facts.heat if isinstance(outcome, Result) else None,
+            heat=None if answer is None or voided else facts.heat,
             voided=voided,
             # What a rebuilt outbox took over from an earlier epoch is closed: only the centre can take it back.
             may_void=not isinstance(outcome, Void) and not voided and outcome.epoch == epoch,
+            choices=_choices(outcome, words) if asked and not voided and isinstance(outcome, Result) else [],
+            reading=label_word(standing.given.get((outcome.epoch, outcome.seq), ""), words),
         )
 
     def _picture(self, place: Path) -> Path | None:
@@ -134,7 +192,22 @@ class Studies:
         return None
 
 
+def label_word(label: str, words: Words) -> str:
+    """Return what a reading says as a person reads it; empty for an empty one."""
+    special = {"": "", UNDECIDED: words("reading.undecided"), ELSE: words("reading.else")}
+    return special[label] if label in special else words.of_class(label)
+
+
+def _choices(outcome: Result, words: Words) -> list[tuple[str, str]]:
+    # In the order of the network's classes: any other order would say something of the answer.
+    return [(label, label_word(label, words)) for label in (*outcome.probabilities, ELSE, UNDECIDED)]
+
+
 def _said(outcome: AnyOutcome, words: Words) -> tuple[Tone, str, list[str]]:
+    if isinstance(outcome, Result) and not outcome.shown:
+        # Of the notes only those that do not come from the answer.
+        notes = [words.reason(code) for code in outcome.quality if code in _SAID_IN_SILENCE]
+        return "silent", words("study.silent"), [words("study.silent.why"), *notes]
     if isinstance(outcome, Result):
         notes = [words.reason(code) for code in outcome.quality]
         label = words.of_class(outcome.label)
@@ -147,17 +220,15 @@ def _said(outcome: AnyOutcome, words: Words) -> tuple[Tone, str, list[str]]:
     return "problem", words("study.no_answer"), [words.reason(code) for code in outcome.reasons]
 
 
-def _bars(outcome: AnyOutcome, words: Words) -> list[Bar]:
-    if not isinstance(outcome, Result):
-        return []
+def _bars(outcome: Result, words: Words) -> list[Bar]:
     return [
         Bar(words.of_class(name), round(100 * value), name == outcome.label)
         for name, value in sorted(outcome.probabilities.items(), key=lambda item: -item[1])
     ]
 
 
-def _place(outcome: AnyOutcome, words: Words) -> str:
-    if not isinstance(outcome, Result) or not outcome.heat:
+def _place(outcome: Result, words: Words) -> str:
+    if not outcome.heat:
         return ""
     share = outcome.heat
     left = share.get("image_left_upper", 0) + share.get("image_left_lower", 0)
@@ -172,19 +243,12 @@ def _place(outcome: AnyOutcome, words: Words) -> str:
     return words("zone.where", places=", ".join(words(f"zone.{name}") for name in said if name))
 
 
-def _when(outcome: AnyOutcome) -> tuple[str, str]:
-    """Return (time, day) where the device is; empty where its clock was not set."""
-    if not outcome.clock_synchronised:
-        return "", ""
-    try:
-        moment = datetime.datetime.fromisoformat(outcome.recorded_at.rstrip("Z")).replace(tzinfo=datetime.timezone.utc).astimezone()
-    except ValueError:
-        return "", ""
-    return moment.strftime("%H:%M"), moment.date().isoformat()
-
-
 def _name(value: str | None) -> str:
-    """Return a DICOM person name (family^given^middle) as people write it."""
-    parts = [part.strip() for part in (value or "").split("=")[0].split("^")]
-    family, given = parts[0], " ".join(part for part in parts[1:3] if part)
-    return ", ".join(part for part in (family, given) if part)
+    """Return a DICOM person name (family^given^middle^prefix^suffix, in up to three scripts) as people write it."""
+    return next(filter(None, map(_of_one_script, (value or "").split("="))), "")
+
+
+def _of_one_script(name: str) -> str:
+    family, given, middle, _, suffix = (part.strip() for part in (name + "^^^^").split("^")[:5])
+    rest = " ".join(part for part in (given, middle, suffix) if part)
+    return ", ".join(part for part in (family, rest) if part)

@@ -8,7 +8,12 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from edge.durable import fsync_folder
 from edge.spool import Intake, Spool
+
+_NAME_BYTES = 160
+"""With the intake's id before it a name must not be longer than file systems allow, 255 bytes."""
+_ENDING_BYTES = 60
 
 
 class TooLarge(Exception):
@@ -48,12 +53,11 @@ class Uploads:
         path = folder / _last_part(name)
         try:
             await self._write(path, chunks)
-            intake = self._spool.admit(path)
-            self._spool.make_durable(intake)
+            intake = self._spool.admit(path)  # from here on it may be answered and gone at any moment
+            fsync_folder(intake.path.parent)
             return intake
         finally:
-            path.unlink(missing_ok=True)
-            folder.rmdir()
+            shutil.rmtree(folder)
 
     async def _write(self, path: Path, chunks: AsyncIterator[bytes]) -> None:
         count = 0
@@ -63,10 +67,20 @@ class Uploads:
                 if count > self._max_bytes:
                     raise TooLarge
                 file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
         if not count:
             raise Empty
 
 
 def _last_part(name: str) -> str:
     last = name.replace("\\", "/").rpartition("/")[2].replace("\0", "").strip()
-    return last[:120] if last.strip(".") else "upload"
+    return _short(last) if last.strip(".") else "upload"
+
+
+def _short(name: str) -> str:
+    """Return a name whose bytes a file system takes, with its ending: a letter has up to four of them."""
+    whole = name.encode("utf-8", "ignore")
+    if len(whole) <= _NAME_BYTES:
+        return whole.decode()
+    return whole[: _NAME_BYTES - _ENDING_BYTES].decode("utf-8", "ignore") + whole[-_ENDING_BYTES:].decode("utf-8", "ignore")

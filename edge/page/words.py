@@ -25,6 +25,10 @@ class Words:
         """Return the text of a key with its values filled in."""
         return self._texts[key].format(**values)
 
+    def count(self, key: str, count: int) -> str:
+        """Return the text of a key for so many of a thing: `key` with `.one` behind it is that for one."""
+        return self(f"{key}.one" if count == 1 else key, count=count)
+
     def reason(self, code: str) -> str:
         """Return the sentence for a reason code; the code itself if it is of a newer device."""
         return self._texts.get(f"reason.{code}") or REASONS.get(code, code)

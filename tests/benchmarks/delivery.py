@@ -81,7 +81,7 @@ def _drain(outbox: Outbox, url: str) -> float:
     while acked < ROWS:
         now = time.monotonic()
         while (row := delivery.take(now)) is not None:
-            delivery.published(link.publish("cxr/v1/bench/result", row.payload), row.number)
+            delivery.published(link.publish("cxr/v1/bench/result", row.payload), row.number, now)
         events = link.poll(1.0)
         while events:
             event = events.popleft()

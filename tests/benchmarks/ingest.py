@@ -47,7 +47,7 @@ def _rate(url: str, store: Store) -> float:
     client_id = f"bench-{secrets.token_hex(4)}"
     link = PahoLink(Address.parse(url), client_id)
     link.start()  # makes the session that the broker queues for
-    assert link.wait_connected(10)
+    assert link._connected.wait(10)
     time.sleep(0.3)
     link.close()
     _publish(url)

@@ -25,7 +25,10 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed. `pip install atheris` into an environment of your own, then try again.")
     with atheris.instrument_imports():
+        from edge import dicom_pixels  # loaded late by `decode`, when nothing is instrumented any more
         from edge.decode import Limits, decode_file
+        from edge.identifiers import patient_of
+    assert dicom_pixels
     path = Path(tempfile.mkdtemp()) / "picture"
     limits = Limits(max_pixels=1_000_000)
     warnings.simplefilter("ignore")
@@ -34,10 +37,13 @@ def main() -> None:
     def one(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            decode_file(path, limits)
+            patient, missing = patient_of(decode_file(path, limits).headers)
         except ImageError as error:
             if error.reason not in REASONS:
                 raise RuntimeError(error.reason) from error
+        else:
+            if (patient is None) == (missing is None) or "\0" in (patient or ""):
+                raise RuntimeError(f"{patient!r} {missing!r}")
 
     atheris.Setup(sys.argv, one)
     atheris.Fuzz()

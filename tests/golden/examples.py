@@ -9,6 +9,7 @@ from edge.contract.messages import (
     ClosedEpoch,
     Command,
     Failure,
+    HeatMap,
     Hello,
     Quarantined,
     Receipt,
@@ -34,11 +35,13 @@ COMMON: dict[str, Any] = {
     "clock_synchronised": False,
     "study": "b" * 64,
     "patient": "c" * 64,
+    "patient_missing": "placeholder",
     "exam_date": "2026-01-31",
     "age_band": "40-49",
     "sex": "F",
     "view": "PA",
     "pcr": "pending",
+    "test": True,
 }
 EXAMPLES: dict[str, AnyMessage] = {
     "result": Result(
@@ -54,6 +57,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         quality=["uid_reused"],
         heat={"image_left_upper": 0.5, "image_right_upper": 0.0, "image_left_lower": 0.25, "image_right_lower": 0.25}
         | {"image_central": 0.4, "image_peripheral": 0.6},
+        heat_map=HeatMap(2, 3, bytes((0, 51, 102, 153, 204, 255))),
         timings_ms={"decode": 20.5, "total": 31.25},
     ),
     "refusal": Refusal(**COMMON, reasons=["colour"], pixel_hash="d" * 64),
@@ -76,6 +80,15 @@ EXAMPLES: dict[str, AnyMessage] = {
         spool_files=2,
         spool_bytes=12_000_000,
         damaged_outboxes=1,
+        answers="silent",
+        silent_because="drift",
+        oldest_waiting_s=7200.5,
+        restarts=1,
+        temperature_c=61.5,
+        throttled=["under_voltage"],
+        memory_available_bytes=1_500_000_000,
+        memory_total_bytes=4_000_000_000,
+        load_1m=0.25,
         boot_id=COMMON["boot_id"],
         uptime_s=3600.5,
         clock_synchronised=True,
@@ -85,7 +98,13 @@ EXAMPLES: dict[str, AnyMessage] = {
         device="clinic-7", epoch=EPOCH, lowest_unreceipted=40, last_seq=42, nonce="f" * 32, closed=[ClosedEpoch("9" * 32, 17)]
     ),
     "receipt": Receipt(
-        device="clinic-7", epoch=EPOCH, through=39, plus=[(41, 42)], quarantined=[Quarantined(40, "invalid")], answers="f" * 32
+        device="clinic-7",
+        epoch=EPOCH,
+        through=39,
+        plus=[(41, 42)],
+        within=(1, 42),
+        quarantined=[Quarantined(40, "invalid")],
+        answers="f" * 32,
     ),
     "command": Command(device="clinic-7", id="1" * 32, verb="ping"),
     "reply": Reply(device="clinic-7", id="1" * 32, ok=True, detail="here"),

@@ -46,7 +46,16 @@ _TYPES = (
 )
 _BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="))
 _TABLES = {"": config.Device, "watch": config.Watch, "model": config.Model, "decode": config.Decode}
-_TABLES |= {"storage": config.Storage, "relay": config.Relay, "usb": config.Usb, "dicom": config.Dicom, "page": config.Page}
+_TABLES |= {
+    "storage": config.Storage,
+    "relay": config.Relay,
+    "usb": config.Usb,
+    "commissioning": config.Commissioning,
+    "dicom": config.Dicom,
+    "pacs": config.Pacs,
+    "page": config.Page,
+}
+_TABLES |= {"metrics": config.Metrics}
 
 
 def messages_now() -> dict[Path, bytes]:

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from edge.contract.codec import decode_outcome
+from edge.contract.reasons import AID
 from edge.errors import OutboxError
 from export.phantom import phantom
 from tests.support.clinic import make_device, small_picture
@@ -106,6 +107,7 @@ def test_bad_input_gets_a_reason_is_kept_and_everything_else_goes_on(line, tmp_p
         assert db.execute("SELECT count(*) FROM quarantine").fetchone() == (0,)
     said = edge("outbox", "--config", line.config, "--all").stdout
     assert "The picture is cut short" in said
+    assert AID in said
     rows = [json.loads(row) for row in edge("outbox", "--config", line.config, "--all", "--json").stdout.splitlines()]
     assert {row["original_name"] for row in rows} == set(found)
     log = line.log.read_text()
@@ -182,7 +184,7 @@ def test_a_broken_model_stops_answers_but_not_delivery_or_intake(tmp_path, what)
         small_picture(device.inbox / "a.png", 1)
         said = "SHA-256 differs" if what == "tampered" else "There is no model at"
         wait_for(lambda: said in device.log.read_text(), "it says what is wrong", 30)
-        wait_for(lambda: len(list((device.state / "spool").iterdir())) == 1, "the picture waits in the spool")
+        wait_for(lambda: len(list((device.state / "spool").glob("*"))) == 1, "the picture waits in the spool")
         assert "Traceback" not in device.log.read_text()
         assert edge("check", "--config", device.config).returncode == 1
     finally:

@@ -22,10 +22,9 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
-from edge.capacity import LEAST_FREE
 from edge.contract.codec import decode_outcome
 from edge.dicom.arrival import OUT_OF_RESOURCES, Admission, Arrival, spool_name
-from edge.spool import Spool, free_bytes
+from edge.spool import LEAST_FREE, Spool, free_bytes
 from tests.support.authority import Authority
 from tests.support.dicom import MACHINE, PATIENT, dcmtk, dicom_device, film, listening
 from tests.support.orthanc import TITLE, orthanc

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from edge.config import load_config
 from edge.page.words import LANGUAGES, words
@@ -106,6 +106,52 @@ def test_dropping_works_as_choosing_does(browser: Browser, clinic: Clinic) -> No
     page.wait_for_url(re.compile(r"/studies/\d+$"), timeout=30_000)
 
 
+def test_several_films_are_sent_one_after_the_other_each_with_its_own_line(browser: Browser, clinic: Clinic) -> None:
+    page = entered(browser, clinic)
+    drop = """([name, text]) => { const transfer = new DataTransfer();
+        for (const end of text) transfer.items.add(new File([end], name + end + ".txt"));
+        document.getElementById("send").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer })); }"""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/uploads?name=first1.txt", hold)
+    page.evaluate(drop, ["first", "12"])
+    wait_for(lambda: page.evaluate("1") and held, "the first is on its way")
+    page.evaluate(drop, ["second", "3"])
+    lines = page.locator("#sending li")
+    expect(lines).to_have_text([f"first1.txt {ENGLISH('send.sending')}", "first2.txt ", "second3.txt "])
+    held[0].continue_()
+    answers = lines.get_by_role("link", name=ENGLISH("list.answer"))
+    expect(answers).to_have_count(3)
+    assert page.url == clinic.home + "/"
+    answers.nth(1).click()
+    expect(page.get_by_text("first2.txt")).to_be_visible()
+
+
+def test_the_language_changes_by_its_button_with_and_without_script(browser: Browser, clinic: Clinic) -> None:
+    page = watch(browser, clinic.home, locale="en-US").page
+    page.goto(clinic.home + "/login")
+    page.get_by_label(ENGLISH("language")).focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(300)
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.get_by_label(ENGLISH("language"))).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_attribute("lang", "fr")
+    page = watch(browser, clinic.home, locale="en-US", java_script_enabled=False).page
+    page.goto(clinic.home + "/login")
+    choose_language(page, "sw")
+    expect(page.get_by_text(words("sw")("login.ask"))).to_be_visible()
+
+
+def choose_language(page: Page, language: str) -> None:
+    page.get_by_label(ENGLISH("language")).select_option(language)
+    page.get_by_role("button", name=ENGLISH("language.use")).click()
+
+
 def test_what_is_no_film_says_what_to_do(browser: Browser, clinic: Clinic, tmp_path: Path) -> None:
     page = entered(browser, clinic)
     (tmp_path / "letter.txt").write_text("no film")
@@ -123,13 +169,12 @@ def test_a_wrong_patient_is_taken_back(browser: Browser, clinic: Clinic) -> None
     address = page.url
     page.get_by_text(ENGLISH("study.wrong_patient"), exact=True).click()
     page.get_by_role("button", name=ENGLISH("study.wrong_patient.do")).click()
-    expect(page.get_by_text(ENGLISH("study.wrong_patient.done"))).to_be_visible()
-
-    def voided() -> bool:
-        page.goto(address)
-        return page.get_by_text(ENGLISH("study.voided")).count() == 1
-
-    wait_for(voided, "the void")
+    expect(page.get_by_text(ENGLISH("study.voided"))).to_be_visible()  # at once, whenever `infer` comes to it
+    wait_for(lambda: not list((clinic.device.state / "requests").iterdir()), "the void")
+    page.goto(address)
+    expect(page.get_by_text(ENGLISH("study.voided"))).to_be_visible()
+    expect(page.locator(".headline")).to_have_text(ENGLISH("study.void"))
+    assert page.locator(".headline").evaluate("line => getComputedStyle(line).textDecorationLine") == "none"
     assert page.get_by_role("button", name=ENGLISH("study.wrong_patient.do")).count() == 0
     assert page.locator(".bars").count() == 0, "no probabilities of an answer that was taken back"
 
@@ -137,7 +182,7 @@ def test_a_wrong_patient_is_taken_back(browser: Browser, clinic: Clinic) -> None
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_fits_a_telephone(browser: Browser, clinic: Clinic, language: str) -> None:
     page = entered(browser, clinic, viewport=PHONE)
-    page.get_by_label(ENGLISH("language")).select_option(language)
+    choose_language(page, language)
     expect(page.locator("html")).to_have_attribute("lang", language)
     say = words(language)
     for path, text in (("/", say("send.drop")), ("/device", say("health.title")), ("/studies/1", say("study.back"))):
@@ -145,13 +190,18 @@ def test_every_language_fits_a_telephone(browser: Browser, clinic: Clinic, langu
         expect(page.get_by_text(text)).to_be_visible()
         expect(page.get_by_text(say("aid"))).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], (language, path)
+    page.goto(clinic.home)
+    page.locator(".what").first.evaluate("(what, text) => { what.textContent = text; }", say("study.not_sure"))
+    box = page.locator(".who").first.bounding_box()
+    assert box is not None
+    assert box["width"] >= 150, "room for a name beside a long answer"
     page.goto(clinic.home + "/studies/1/slip")
     expect(page.get_by_role("button", name=say("study.print"))).to_be_visible()
 
 
 def test_nothing_is_shown_without_the_pin(clinic: Clinic, browser: Browser) -> None:
     page = watch(browser, clinic.home).page
-    for path in ("/", "/studies/1", "/studies/1/slip", "/device"):
+    for path in ("/", "/studies/1", "/studies/1/slip", "/commissioning", "/device"):
         page.goto(clinic.home + path)
         assert page.url.endswith("/login")
         assert "Canary" not in page.content()

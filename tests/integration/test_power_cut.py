@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.journal import Journal, journal_path, read_events
 from edge.outbox import Entry, Outbox
 from edge.witness import read_witness
+from tests.support.commission_life import reading
 from tests.support.outbox_life import payload
 from tests.support.powercut import Call, Disk, record
 from tests.support.spool_life import content
@@ -21,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CUTS = 300
 CONTROL_CUTS = 60
 SPOOL_CUTS = 100
+JOURNAL_CUTS, JOURNAL_ROUNDS = 150, 8
 
 
 @dataclass
@@ -198,3 +201,21 @@ def test_the_disk_forgets_what_was_not_forced_and_keeps_what_was(tmp_path):
         held = tmp_path / f"later{seed}/d"
         assert sorted(path.name for path in held.iterdir()) == ["a", "c"]
         assert (held / "a").read_bytes() == b"2" * 1024
+
+
+def test_no_acknowledged_reading_is_lost_and_the_journal_is_never_damaged(tmp_path, after):
+    home = tmp_path / "life"
+    home.mkdir()
+    calls = record([sys.executable, "-m", "tests.support.commission_life", str(home), "80"], home, tmp_path / "trace")
+    seen = set()
+    for said, folder in (cut for seed in range(JOURNAL_ROUNDS) for cut in cuts(calls, JOURNAL_CUTS, seed, after)):
+        path = journal_path(folder / home.relative_to("/"))
+        events = read_events(path)
+        assert events == [reading(number) for number in range(1, len(events) + 1)]
+        assert said.recorded <= len(events) <= said.recorded + 1
+        journal = Journal(path)
+        journal.append(reading(len(events) + 1))
+        journal.close()
+        assert len(read_events(path)) == len(events) + 1
+        seen.add(len(events) - said.recorded)
+    assert seen == {0, 1}, "else no cut fell into a write"

@@ -1,4 +1,4 @@
-"""A certificate authority for tests: keys of an hour, in a folder."""
+"""A certificate authority for tests: short-lived keys, in a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Identity:
 class Authority:
     """Issues certificates for a loopback server and for named clients."""
 
-    def __init__(self, folder: Path, name: str = "test authority") -> None:
+    def __init__(self, folder: Path, name: str = "test authority", *, hours: int = 1) -> None:
+        """Args: hours: for how long its certificates are valid."""
+        self._hours = hours
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -36,12 +38,12 @@ class Authority:
         self.ca.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def server(self, name: str = "broker", *, days_ago: int = 0) -> Identity:
-        """Issue a certificate for 127.0.0.1 and localhost, valid for an hour from `days_ago` on."""
+        """Issue a certificate for 127.0.0.1 and localhost, valid from `days_ago` on."""
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names, days_ago)
 
     def client(self, name: str, *, days_ago: int = 0, by_rsa: bool = False) -> Identity:
-        """Issue a certificate whose CN is `name`, valid for an hour from `days_ago` on."""
+        """Issue a certificate whose CN is `name`, valid from `days_ago` on."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, None, days_ago, by_rsa=by_rsa)
 
     def _issue(
@@ -78,7 +80,7 @@ class Authority:
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=self._hours))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageChops
 
 from edge.errors import OutboxError
 from edge.outbox import Outbox
+from edge.outbox_reader import OutboxReader
 from edge.setup_device import set_up
 from export.phantom import phantom
 from tests.support.processes import free_port
@@ -64,7 +65,7 @@ class Device:
 
     def outbox(self) -> Outbox:
         """Open the outbox for reading."""
-        return Outbox(self.state / "outbox.db", self.name, read_only=True)
+        return OutboxReader(self.state / "outbox.db", self.name)
 
     def waiting(self) -> int | None:
         """Return how many outcomes wait for a receipt; None before there is any, or while the outbox is being made."""
@@ -91,11 +92,12 @@ class Device:
         return found
 
 
-def make_device(home: Path, broker: str, name: str = "clinic-1", extra: Sequence[str] = ()) -> Device:
-    """Write a device's files; `extra` lines end up in [relay]."""
+def make_device(home: Path, broker: str, name: str = "clinic-1", extra: Sequence[str] = (), readings: int = 0) -> Device:
+    """Write a device's files; `extra` lines end up in [relay]. Answers are shown at once, unless `readings` come before."""
     set_up(home, name, "Test clinic", broker, free_port())
     device = Device(home, name)
-    device.config.write_text(device.config.read_text("utf-8") + "\n".join(extra) + "\n", "utf-8")
+    text = device.config.read_text("utf-8").replace("readings = 100 ", f"readings = {readings} ")
+    device.config.write_text(text + "\n".join(extra) + "\n", "utf-8")
     return device
 
 

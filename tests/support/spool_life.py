@@ -44,7 +44,8 @@ def main(home: Path, seed: int) -> None:
         say(f"received {number}")
         waiting.append(intake)
         if rng.random() < 0.4:
-            spool.settle(waiting.pop(0), answered=rng.random() < 0.9)
+            intake = waiting.pop(0)
+            spool.settle(intake, spool.place(intake.id, intake.original_name, answered=rng.random() < 0.9))
 
 
 if __name__ == "__main__":

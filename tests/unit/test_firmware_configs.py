@@ -2,6 +2,7 @@
 
 import configparser
 import shlex
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,8 @@ import pytest
 
 from edge.check import check_device
 from edge.cli import parser
-from edge.config import load_config
+from edge.config import Decode, load_config
+from tests.support.processes import find_program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted((ROOT / "firmware_configs/profiles").glob("*.toml"))
@@ -38,8 +40,45 @@ def test_a_unit_starts_a_command_that_exists_with_options_that_it_takes(path):
     parser().parse_args([command, *options])  # ends with SystemExit for what cxr-edge does not have
 
 
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_systemd_itself_understands_a_unit_and_finds_nothing_wrong(path, tmp_path):
+    # The software is not in /opt here; all else is as on a board.
+    text = path.read_text().replace("/opt/cxr-edge/bin/cxr-edge", "/bin/true")
+    (tmp_path / path.name).write_text(text)
+    program = find_program("systemd-analyze", "systemd")
+    done = subprocess.run(
+        [program, "verify", "--man=no", str(tmp_path / path.name)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert not [line for line in done.stderr.splitlines() if path.name in line], done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_watches_progress_is_started_again_alone_and_writes_no_memory_down(path):
+    service = unit(path)["Service"]
+    assert (service["Type"], service["NotifyAccess"], service["Restart"], service["LimitCORE"]) == ("notify", "main", "always", "0")
+    assert service["WatchdogSignal"] == "SIGKILL"
+    assert int(service["WatchdogSec"]) >= 60
+    assert float(service["RestartSec"]) <= 1, "five seconds from the kill to serving again, and the start is in them"
+    head = unit(path)["Unit"]
+    assert head["StartLimitIntervalSec"] == "0", "never given up"
+    assert not {"Requires", "BindsTo", "PartOf", "Requisite"} & set(head), "each alone"
+
+
+def test_infer_may_finish_the_picture_in_hand_before_it_is_killed():
+    service = unit(ROOT / "firmware_configs/systemd/cxr-infer.service")["Service"]
+    assert int(service["TimeoutStopSec"]) >= 2 * Decode().timeout_s + 10
+    assert int(service["WatchdogSec"]) >= 2 * Decode().timeout_s + 10
+
+
+def test_the_journal_is_bounded():
+    journal = unit(ROOT / "firmware_configs/journald/cxr-edge.conf")["Journal"]
+    assert journal["SystemMaxUse"].endswith("M")
+    assert int(journal["RateLimitBurst"]) > 0
+
+
 def test_there_is_a_unit_for_each_process_of_the_supervisor():
-    assert {path.stem for path in UNITS} == {"cxr-watch", "cxr-infer", "cxr-relay", "cxr-dicom", "cxr-page"}
+    assert {path.stem for path in UNITS} == {"cxr-watch", "cxr-infer", "cxr-relay", "cxr-dicom", "cxr-pacs", "cxr-page"}
 
 
 def test_the_units_and_the_profiles_speak_of_the_same_places():

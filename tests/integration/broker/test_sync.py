@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -132,6 +135,44 @@ def test_half_open_mqtt_is_noticed_and_https_delivers_meanwhile(
     assert stored(database, device) == list(range(1, 10))
 
 
+def test_a_flood_of_connections_leaves_descriptors_for_mqtt_and_the_database(
+    mosquitto: Mosquitto, centre: Centre, tmp_path: Path
+) -> None:
+    """A quarter of the usual limit, and more connections than that; devices deliver both ways all the same."""
+    database = f"sqlite:///{tmp_path}/centre.db"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    with contextlib.ExitStack() as stack:
+        try:
+            program = stack.enter_context(centre.run(mosquitto.url, database))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        def more(count: int) -> None:
+            for number in range(count):
+                from_ = (f"127.0.0.{2 + number % 6}", 0)
+                stack.enter_context(socket.create_connection(("127.0.0.1", centre.port), 5, from_))
+
+        more(400)
+        assert len(os.listdir(f"/proc/{program.process.pid}/fd")) < 128
+        by_https = device_of(centre, tmp_path / "one", f"mqtt://127.0.0.1:{free_port()}")
+        by_https.record(3)
+        with by_https.relay():
+            wait_for(lambda: by_https.waiting() == 0, "HTTPS delivers", 30)
+        mosquitto.stop()
+        more(100)
+        mosquitto.start()
+        wait_for(lambda: program.log.read_text().count("Connected to") == 2, "the aggregator is back at the broker", 40)
+        by_mqtt = device_of(centre, tmp_path / "two", mosquitto.url, "clinic-2", https_after_s=600)
+        by_mqtt.record(3)
+        with by_mqtt.relay():
+            wait_for(lambda: by_mqtt.waiting() == 0, "MQTT delivers", 30)
+        said = program.log.read_text()
+        assert "Traceback" not in said
+        assert said.count("\n") < 20
+    assert stored(database, by_https) == stored(database, by_mqtt) == [1, 2, 3]
+
+
 def test_both_ways_at_once_count_once(mosquitto: Mosquitto, centre: Centre, database: str, tmp_path: Path) -> None:
     """The same rows by HTTPS from the first to the last, and by MQTT from the last to the first."""
     count = 3000
@@ -144,7 +185,7 @@ def test_both_ways_at_once_count_once(mosquitto: Mosquitto, centre: Centre, data
             same.send_bytes(f"cxr/v1/{device.name}/result", row.payload)
         wait_for(lambda: device.waiting() == 0, "all is receipted by HTTPS", 60)
         same.wait_receipt(count, timeout_s=60)
-        assert device.said("results go by HTTPS") == 1
+        wait_for(lambda: device.said("results go by HTTPS") == 1, "it says so, once what it was told is noted")
         assert stored(database, device) == list(range(1, count + 1))
         assert Reader(parse_url(database)).totals().results == count
         assert Reader(parse_url(database)).quarantine() == []

@@ -23,13 +23,17 @@ from broker.store import Batch, MemoryStore
 from broker.usb import import_file
 from edge.config import load_config
 from edge.contract import codec
+from edge.contract.frames import Frame, FrameWriter
+from edge.contract.topics import Channel
 from edge.errors import CxrError
 from edge.keys import Identity, load_certificate, load_identity
 from edge.outbox import Entry
+from edge.sealed import seal
 from edge.usb import export_outcomes, import_receipts
 from tests.support import messages
 from tests.support.authority import Authority
 from tests.support.centre import ROOT, aggregator
+from tests.support.messages import EPOCH, OTHER_EPOCH
 from tests.support.mosquitto import Mosquitto
 from tests.support.processes import free_port, wait_for
 from tests.support.remote import Remote, remote, tls
@@ -166,6 +170,19 @@ def test_it_is_judged_as_what_comes_by_mqtt(place: Place, store: MemoryStore) ->
     assert device.waiting() == 1, "another device's outcome is not receipted, as by MQTT"
     with contextlib.closing(device.outbox()) as outbox:
         assert outbox.listing(2)[1]["quarantined"] == "unknown_schema"
+
+
+def test_a_device_with_a_closed_epoch_delivers_that_too(place: Place, store: MemoryStore) -> None:
+    device = place.device()
+    device.record(2)
+    with contextlib.closing(device.outbox()) as outbox:
+        closed = outbox.epoch
+        outbox._db.execute("INSERT INTO stream (base, device, epoch, last_seq) VALUES (2, ?, ?, 0)", (device.name, OTHER_EPOCH))
+    with contextlib.closing(device.outbox()) as outbox:
+        outbox.record(Entry("new", "result", lambda seq: codec.encode(messages.result(device.name, seq, OTHER_EPOCH))))
+    assert place.back(device, place.take(place.export(device), Settler(store))) == 3
+    assert sorted(store.outcomes) == sorted([("clinic-1", closed, 1), ("clinic-1", closed, 2), ("clinic-1", OTHER_EPOCH, 1)])
+    assert store.rejected == []
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "text"])
@@ -323,6 +340,41 @@ def test_one_bad_file_among_good_ones(place: Place) -> None:
     assert locked.returncode == 2
     assert "Another aggregator writes to" in locked.stderr
     assert "Traceback" not in ended.stderr + locked.stderr
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        codec.encode(messages.hello("clinic-1", epoch=EPOCH + "\n")),
+        codec.encode(messages.hello("clinic-2")),
+        b'{"device":1,"z":' + b"[" * 5000,
+    ],
+)
+def test_a_hello_that_would_be_quarantined_is_none_and_the_other_files_go_on(place: Place, hello: bytes) -> None:
+    device = place.device()
+    device.record(1)
+    good, bad = place.export(device), place.stick / "bad"
+    relay = load_config(device.config).relay
+    signer, writer = load_identity(Path(relay.certificate), Path(relay.private_key)), FrameWriter()
+    with bad.open("wb") as file:
+        pieces = [writer.add(Frame(Channel.HELLO, hello)), writer.finish()]
+        seal(file, "outcomes", signer, load_certificate(place.files.cert), pieces)
+    database = f"sqlite:///{place.folder}/centre.db"
+    keys = ("--ca", place.authority.ca, "--cert", place.files.cert, "--key", place.files.key)
+    ended = call("broker.cli", "import", bad, good, "--db", database, *keys)
+    assert ended.returncode == 1
+    assert "does not begin with the hello of the device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert stored(database) == [("clinic-1", 1)]
+
+
+def test_receipts_and_their_name_are_on_the_disk(place: Place, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, forced = place.device(), []
+    device.record(1)
+    path = place.export(device)
+    monkeypatch.setattr("broker.usb.fsync_folder", lambda folder: forced.append((folder, sorted(os.listdir(folder)))))
+    receipts = place.take(path, Settler(store))
+    assert forced == [(place.stick, sorted([path.name, receipts.name]))]
 
 
 def test_names_of_files_say_nothing_about_patients(place: Place, store: MemoryStore) -> None:

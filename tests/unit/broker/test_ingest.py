@@ -75,6 +75,25 @@ def test_nesting_deeper_than_the_stack() -> None:
     check_total(decide("cxr/v1/dev-a/result", b'{"a":' * 1600))
 
 
+@pytest.mark.parametrize("channel", ["result", "status", "hello", "reply"])
+def test_nesting_behind_a_wrong_field(channel: str) -> None:
+    for body in (b'{"device":1,"seq":"x","z":' + b"[" * 1500, b'{"device":1,"z":"\xff\xfe"}'):
+        decision = decide(f"cxr/v1/dev-a/{channel}", body)
+        assert isinstance(decision, Rejected)
+        assert decision.reason in {"invalid", "not_json"}
+
+
+def test_a_defect_in_reading_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(payload: bytes) -> None:
+        raise RuntimeError(f"about {payload!r}")
+
+    monkeypatch.setattr(codec, "decode_outcome", defect)
+    decision = decide(*on_wire(messages.result(seq=7)))
+    assert isinstance(decision, Rejected)
+    assert (decision.reason, decision.detail) == ("invalid", "this software fails to read it (RuntimeError)")
+    assert (decision.seq, decision.delivered) == (7, True)
+
+
 @pytest.mark.parametrize(
     "message",
     [messages.result(), messages.refusal(), messages.failure(), messages.void("dev-a", 2, 1)],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +17,10 @@ from broker.ledger import Ledger
 from broker.store import MemoryStore
 from edge.contract import codec
 from edge.contract.messages import MAX_BYTES, AnyMessage, ClosedEpoch, Quarantined, Receipt
+from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel
+from edge.outbox import Entry, Outbox
+from edge.receipts import Receipts
 from tests.support import messages
 from tests.support.messages import EPOCH, OTHER_EPOCH, on_wire
 
@@ -157,9 +163,13 @@ def test_the_largest_receipts_fit_the_contract(centre: Centre) -> None:
     evens = [got(messages.result(seq=seq)) for seq in range(far - 500, far, 2)]
     odds = [broken(seq, schema=2) for seq in range(far - 900, far - 600, 2)]
     receipts = centre.take(*evens) + centre.take(*odds)
-    assert len(receipts) == 1 + 5
+    assert len(receipts) == 2 + 5
     assert all(len(codec.encode(receipt)) <= MAX_BYTES for receipt in receipts)
     assert sum(len(receipt.quarantined) for receipt in receipts) == len(odds)
+    assert sum(len(receipt.plus) for receipt in receipts[:2]) == len(evens), "each range is named once"
+    [answer, *_] = centre.take(got(messages.hello(lowest=far - 900, last=far), Channel.HELLO))
+    assert len(codec.encode(answer)) <= MAX_BYTES
+    assert len(answer.plus) == ledger._FEW_RANGES
 
 
 def test_made_up_epochs_do_not_fill_the_memory(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,3 +207,80 @@ def test_any_order_of_anything_keeps_the_promises(arrivals: list[tuple[int, str,
         assert receipted == seen
         assert {one.seq for one in receipt.quarantined} <= seen - first.keys()
     assert {key[2]: kept.payload for key, kept in centre.store.outcomes.items()} == first
+
+
+def receipted_by(receipt: Receipt, most: int) -> set[int]:
+    return {seq for seq in range(1, most + 1) if seq in SeqSet(receipt.through, receipt.plus)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fate=st.lists(st.sampled_from(["held", "held", "absent", "never", "receipted", "broken"]), min_size=1, max_size=40),
+    order=st.randoms(use_true_random=False),
+    size=st.integers(1, 9),
+    greets=st.booleans(),
+)
+def test_everything_is_receipted_in_the_end_however_many_holes_stay(
+    fate: list[str], order: random.Random, size: int, greets: bool
+) -> None:
+    """The device has no row for what is absent, never gets a receipt for some, and has what is receipted no more to send."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "_MANY_RANGES", 3)
+        patch.setattr(ledger, "_FEW_RANGES", 2)
+        centre, most = Centre(), len(fate)
+        seqs = {what: {seq for seq, kind in enumerate(fate, 1) if kind == what} for what in set(fate)}
+        centre.take(*(got(messages.result(seq=seq)) for seq in seqs.get("receipted", set())))
+        at_centre = set(seqs.get("receipted", set()))
+        waiting = [seq for seq, kind in enumerate(fate, 1) if kind in {"held", "never", "broken"}]
+        order.shuffle(waiting)
+        for round_ in range(3):
+            for start in range(0, len(waiting), size):
+                asked = [got(messages.hello(lowest=min(waiting), last=most), Channel.HELLO)] if greets else []
+                sent = waiting[start : start + size]
+                decisions = [got(messages.result(seq=seq)) if seq in seqs.get("held", ()) else broken(seq) for seq in sent]
+                kept = [one for seq, one in zip(sent, decisions, strict=True) if seq not in seqs.get("never", ())]
+                at_centre |= set(sent) - seqs.get("never", set())
+                receipts = centre.take(*asked, *kept)
+                told = set().union(*(receipted_by(receipt, most) for receipt in receipts))
+                assert told <= at_centre
+                assert set(sent) & at_centre <= told, "what was sent is receipted at once"
+                for receipt in receipts:
+                    assert len(receipt.plus) <= 3
+                    if receipt.answers:
+                        first, last = receipt.within or (1, most)
+                        within = {seq for seq in at_centre if first <= seq <= last}
+                        assert within <= receipted_by(receipt, most), "nothing is left out within"
+            waiting = sorted(seqs.get("never", set()))
+            if round_ == 1:
+                centre.restart()
+        assert at_centre == {seq for seq, kind in enumerate(fate, 1) if kind not in {"absent", "never"}}
+
+
+def test_a_device_with_more_holes_than_a_receipt_names_is_done_at_once_and_stays_so(tmp_path: Path) -> None:
+    """After a salvage 200 numbers are nowhere. A centre that loses its newest results gets them back all the same."""
+    with closing(Outbox(tmp_path / "outbox.db", "dev-a")) as outbox:
+        outbox._db.execute("PRAGMA synchronous = OFF")  # no power is cut here
+        for number in range(600):
+            outbox.record(Entry(f"{number}", "result", lambda seq: codec.encode(messages.result(seq=seq, epoch=outbox.epoch))))
+        outbox._db.execute("DELETE FROM outcome WHERE number % 3 = 0")
+        centre, lost = Centre(), []
+        receipts = Receipts(outbox, lost=lambda: lost.append(1))
+
+        def connect() -> int:
+            """Greet, then send all that waits, as the relay does; return how many that were."""
+            for hello in receipts.ask("mqtt"):
+                for receipt in centre.take(got(hello, Channel.HELLO)):
+                    receipts.take(receipt)
+            rows = outbox.unreceipted(0, 1000)
+            for row in rows:
+                for receipt in centre.take(classify(Inbound("cxr/v1/dev-a/result", row.payload, 1))):
+                    receipts.take(receipt)
+            return len(rows)
+
+        assert [connect(), outbox.waiting()] == [400, 0]
+        assert [connect(), outbox.waiting(), lost] == [0, 0, []]
+        for key in [key for key in centre.store.outcomes if key[2] > 500 or 450 < key[2] < 460]:
+            del centre.store.outcomes[key]
+        centre.restart()
+        assert [connect(), outbox.waiting(), lost] == [66 + 6, 0, [1]]
+        assert len(centre.store.outcomes) == 400

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from broker.errors import LinkError
-from broker.mqtt import Address, PahoLink, new_client
+from broker.mqtt import MAX_PACKET, Address, PahoLink, new_client
+from tests.support.processes import wait_for
+from tests.support.raw import raw_server
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,19 @@ def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     with pytest.raises(LinkError, match="certificates cannot be used"):
         new_client(Address.parse("mqtts://h", ca=tmp_path / "ca.pem"), "x")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # paho closes late
+def test_the_broker_is_told_the_largest_packet() -> None:
+    heard: list[bytes] = []
+    with raw_server(lambda near: heard.append(near.recv(65536))) as port:
+        link = PahoLink(Address("127.0.0.1", port))
+        link.start()
+        wait_for(lambda: heard, "it connects")
+        link.close()
+    del link
+    gc.collect()
+    assert b"\x27" + MAX_PACKET.to_bytes(4, "big") in heard[0]
 
 
 def test_a_link_without_a_connection_publishes_nothing_and_receives_nothing() -> None:

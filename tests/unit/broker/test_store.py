@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, event
 
 from broker.database import parse_url
 from broker.errors import StoreLocked
@@ -152,6 +154,34 @@ def test_the_same_again_never_counts_twice(url: URL, real: SqlStore) -> None:
     assert first is not None
     assert first.outcome == messages.result(seq=1)
     assert first.voided_by == 5
+
+
+def test_sqlite_does_not_read_the_whole_epoch_for_every_row_of_a_list(tmp_path: Path) -> None:
+    """Counted as work and not as time: how often SQLite steps its machine, for a list and for one twice as long."""
+    url = parse_url(f"sqlite:///{tmp_path}/centre.db")
+    steps = []
+    with closing(SqlStore(url)) as real:
+        for first, last in ((1, 400), (401, 800)):
+            real.commit(Batch([accepted(messages.result("dev-a", seq)) for seq in range(first, last + 1)]))
+            reader, counted = Reader(url), itertools.count()
+
+            def count(connection: sqlite3.Connection, record: object, counted: Iterator[int] = counted) -> None:
+                connection.set_progress_handler(lambda: next(counted) < 0, 100)
+
+            event.listen(reader._engine, "connect", count)
+            assert len(reader.outcomes(limit=last)) == last
+            steps.append(next(counted))
+    assert steps[0] > 0
+    assert steps[1] < 3 * steps[0]
+
+
+def test_a_test_film_is_delivered_and_listed_and_counts_nowhere(url: URL, real: SqlStore) -> None:
+    film = messages.result(seq=1, abstained=True, test=True)
+    real.commit(batch(film, messages.result(seq=2), through=2))
+    reader = Reader(url)
+    assert reader.totals() == Totals(results=1, unsure=0, refusals=0, failures=0, voids=0, quarantined=0)
+    assert [row.outcome for row in reader.outcomes()] == [messages.result(seq=2), film]
+    assert real.delivered(STREAM) == SeqSet(2)
 
 
 def test_lists_can_be_narrowed_and_paged(url: URL, real: SqlStore) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import http.client
 import os
+import resource
+import select
 import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +26,7 @@ from broker.errors import StartError, StoreRefused, StoreUnavailable
 from broker.settle import Settler
 from broker.store import Batch, MemoryStore
 from broker.sync import app as sync_app
+from broker.sync import gate
 from broker.sync import server as sync_server
 from broker.sync.app import create_app
 from broker.sync.bucket import Buckets
@@ -32,8 +37,8 @@ from edge.contract.messages import AnyMessage, Quarantined, Receipt
 from edge.contract.topics import Channel
 from tests.support import messages
 from tests.support.authority import Authority, Identity
-from tests.support.messages import EPOCH
-from tests.support.processes import free_port
+from tests.support.messages import EPOCH, OTHER_EPOCH
+from tests.support.processes import free_port, wait_for
 
 
 class Moody(MemoryStore):
@@ -92,8 +97,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
-@pytest.fixture
-def centre(authority: Authority) -> Iterator[Running]:
+@contextlib.contextmanager
+def serving(authority: Authority) -> Iterator[Running]:
     running = Running(authority, free_port())
     identity = authority.server("centre")
     listen = Listen.parse(f"https://127.0.0.1:{running.port}", authority.ca, identity.cert, identity.key)
@@ -103,6 +108,12 @@ def centre(authority: Authority) -> Iterator[Running]:
         yield running
     finally:
         server.close()
+
+
+@pytest.fixture
+def centre(authority: Authority) -> Iterator[Running]:
+    with serving(authority) as running:
+        yield running
 
 
 def test_what_is_delivered_is_committed_and_receipted(centre: Running) -> None:
@@ -164,7 +175,6 @@ def test_without_a_device_certificate_of_the_authority_nobody_is_heard(centre: R
         (pack([Frame(Channel.HELLO, b"{}")]), 400, b"invalid"),
         (batch()[:-9], 400, b"truncated"),
         (pack([Frame(Channel.HELLO, codec.encode(messages.hello())), Frame(Channel.RECEIPT, b"{}")]), 400, b"No receipt"),
-        (pack([Frame(Channel.HELLO, codec.encode(messages.hello()))] * 2), 400, b"No hello"),
     ],
 )
 def test_what_is_no_batch_is_refused_in_a_sentence(centre: Running, body: bytes, status: int, says: bytes) -> None:
@@ -172,6 +182,19 @@ def test_what_is_no_batch_is_refused_in_a_sentence(centre: Running, body: bytes,
     assert (answer[0], says in answer[1], b"Traceback" in answer[1]) == (status, True, False), answer
     assert centre.store.outcomes == {}
     assert centre.store.rejected == []
+
+
+def test_a_device_greets_with_each_of_its_epochs(centre: Running) -> None:
+    """After a salvage it asks for the closed ones too."""
+    hellos = [messages.hello(epoch=epoch, last=2, nonce=digit * 16) for epoch, digit in ((EPOCH, "a"), (OTHER_EPOCH, "b"))]
+    outcomes = [messages.result(seq=1), messages.result(seq=2, epoch=OTHER_EPOCH)]
+    frames = [Frame(Channel.HELLO, codec.encode(one)) for one in hellos]
+    status, content, _ = centre.post(pack([*frames, *(Frame(Channel.RESULT, codec.encode(one)) for one in outcomes)]))
+    assert status == 200, content
+    assert [codec.decode_receipt(frame.payload) for frame in unpack(content)] == [
+        Receipt(device="dev-a", epoch=EPOCH, through=1, answers="a" * 16),
+        Receipt(device="dev-a", epoch=OTHER_EPOCH, through=0, plus=[(2, 2)], answers="b" * 16),
+    ]
 
 
 def test_other_paths_and_methods_are_not_there(centre: Running) -> None:
@@ -240,6 +263,190 @@ def test_a_connection_that_does_nothing_is_ended(centre: Running, monkeypatch: p
         tls.sendall(b"POST /v1/sync HT")
         with contextlib.suppress(ConnectionResetError):
             assert tls.recv(100) == b""
+
+
+def silent(centre: Running, count: int, address: str = "127.0.0.1") -> list[socket.socket]:
+    """Connections that never begin a handshake."""
+    return [socket.create_connection(("127.0.0.1", centre.port), 5, (address, 0)) for _ in range(count)]
+
+
+def still_open(connections: list[socket.socket]) -> int:
+    ended, _, _ = select.select(connections, [], [], 0)
+    return len(connections) - len(ended)
+
+
+@contextlib.contextmanager
+def closing_all(connections: list[socket.socket]) -> Iterator[list[socket.socket]]:
+    try:
+        yield connections
+    finally:
+        for one in connections:
+            one.close()
+
+
+def test_who_begins_no_handshake_is_ended(
+    centre: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gate, "HANDSHAKE_S", 0.3)
+    with closing_all(silent(centre, 3)) as connections:
+        connections[1].sendall(b"\x16\x03")
+        wait_for(lambda: still_open(connections) == 0, "all are ended")
+    assert centre.post(batch(messages.result()))[0] == 200
+    assert caplog.records == []
+
+
+def test_what_is_no_tls_is_ended_and_fills_no_log(centre: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with closing_all(silent(centre, 3)) as connections:
+        for one, spoken in zip(
+            connections, (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 500, b"\x16\x03\x01\xff\xff" + b"x" * 70_000), strict=True
+        ):
+            with contextlib.suppress(OSError):
+                one.sendall(spoken)
+        wait_for(lambda: still_open(connections) == 0, "all are ended")
+    assert centre.post(batch(messages.result()))[0] == 200
+    assert caplog.records == []
+
+
+def test_connections_without_a_handshake_are_bounded_and_so_are_those_of_one_address(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sync_server, "_SHAKING", 16)
+    with (
+        serving(authority) as centre,
+        closing_all(silent(centre, 1, "127.0.0.9")) as first,
+        closing_all(silent(centre, 40)) as crowd,
+    ):
+        wait_for(lambda: still_open(crowd) == 4, "the oldest of the crowd are ended")
+        assert still_open(crowd[-4:]) == 4
+        assert still_open(first) == 1, "who is no crowd keeps the place"
+        others = [one for number in range(2, 8) for one in silent(centre, 4, f"127.0.0.{number}")]
+        with closing_all(others):
+            wait_for(lambda: still_open(crowd) + still_open(others) == 15, "all together are bounded")
+            assert still_open(first) == 1
+            assert centre.post(batch(messages.result()))[0] == 200
+    assert len(caplog.records) == 1
+    assert "the oldest are ended" in caplog.text
+
+
+def test_devices_get_through_while_a_flood_goes_on(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sync_server, "_SHAKING", 32)
+    over = threading.Event()
+
+    def flood(address: str) -> None:
+        held: list[socket.socket] = []
+        while not over.wait(0.01):
+            with contextlib.suppress(OSError):
+                held += silent(centre, 1, address)
+            if len(held) > 50:
+                held.pop(0).close()
+        for one in held:
+            one.close()
+
+    with serving(authority) as centre:
+        threads = [threading.Thread(target=flood, args=(f"127.0.0.{number}",)) for number in (2, 2, 3, 4)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(0.5)
+            assert [centre.post(batch(messages.result(seq=seq)))[0] for seq in range(1, 9)] == [200] * 8
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+    assert len(centre.store.outcomes) == 8
+    assert len(caplog.records) == 1, "and the log is not full of it"
+
+
+def test_a_place_is_free_again_when_its_connection_ends(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[gate.Places] = []
+
+    class Noted(gate.Places):
+        def __init__(self, total: int, each: int) -> None:
+            super().__init__(total, each)
+            made.append(self)
+
+    monkeypatch.setattr(sync_server, "Places", Noted)
+    with serving(authority) as centre:
+        with closing_all(silent(centre, 2)):
+            assert centre.post(batch(messages.result()))[0] == 200
+            wait_for(lambda: [len(places._held) for places in made] == [2, 0], "the silent ones have places")
+            assert centre.ask(batch(), authority.client("dev-a"), "/nowhere", "POST")[0] == 404
+        wait_for(lambda: [len(places._held) for places in made] == [0, 0], "all places are free")
+        assert all(not places._count for places in made)
+
+
+def test_one_device_does_not_take_all_places_after_the_handshake(centre: Running) -> None:
+    def opened(name: str) -> socket.socket:
+        plain = socket.create_connection(("127.0.0.1", centre.port), 5)
+        return centre.context(centre.authority.client(name)).wrap_socket(plain, server_hostname="127.0.0.1")
+
+    each = sync_server._OPEN // 8
+    with closing_all([opened("dev-b") for _ in range(each + 10)]) as crowd:
+        time.sleep(0.1)
+
+        def count() -> int:
+            for one in crowd:
+                one.settimeout(0.001)
+            return sum(_waits(one) for one in crowd)
+
+        wait_for(lambda: count() == each, "the oldest are ended")
+        assert centre.post(batch(messages.result()))[0] == 200
+
+
+def _waits(one: socket.socket) -> bool:
+    """Whether the other end keeps the connection, and says nothing."""
+    try:
+        one.recv(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 99)), max_size=60), st.integers(1, 8), st.integers(1, 4))
+def test_places_are_bounded_and_a_newcomer_always_gets_one(steps: list[tuple[str, int]], total: int, each: int) -> None:
+    places, held = gate.Places(total, each), []  # (sender, connection), the oldest first
+    for sender, chance in steps:
+        if chance < 30 and held:
+            places.leave(held.pop(chance % len(held))[1])
+            places.leave(object())
+        counts = Counter(whose for whose, _ in held)
+        newcomer = object()
+        gone = places.enter(sender, newcomer)
+        if counts[sender] >= each:
+            expected = {sender}
+        elif len(held) >= total:
+            expected = {whose for whose, count in counts.items() if count == max(counts.values())}
+        else:
+            expected = set()
+        assert (gone is not None) == bool(expected)
+        if gone is not None:
+            at = next(at for at, (_, connection) in enumerate(held) if connection is gone)
+            assert held[at][0] in expected
+            assert held[at][0] not in [whose for whose, _ in held[:at]], "the oldest of that sender"
+            held.pop(at)
+        held.append((sender, newcomer))
+        assert len(held) <= total
+        assert Counter(whose for whose, _ in held)[sender] <= each
+
+
+@pytest.mark.parametrize(("limit", "share"), [(65_536, 1), (1024, 1), (1023, 2), (512, 2), (256, 4), (resource.RLIM_INFINITY, 1)])
+def test_fewer_descriptors_mean_fewer_connections(monkeypatch: pytest.MonkeyPatch, limit: int, share: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert sync_server._share_of_descriptors() == share
+
+
+def test_trouble_of_the_system_is_one_sentence_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    notices, loop = sync_server._Notices(), asyncio.new_event_loop()
+    for _ in range(100):
+        notices.failed(loop, {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many open files")})
+    assert [record.getMessage() for record in caplog.records] == ["--sync has trouble with a connection: Too many open files."]
+    notices.failed(loop, {"message": "a defect", "exception": RuntimeError("shows where")})
+    assert "a defect" in caplog.text
+    loop.close()
 
 
 def test_two_ways_at_once_count_once(centre: Running) -> None:

@@ -21,6 +21,7 @@ from broker.sql_store import SqlStore
 from broker.web.app import create_app
 from broker.web.view import QUARANTINE_REASONS, _percent, device_view, outcome_view
 from edge.contract import codec
+from edge.contract.messages import HeatMap
 from edge.contract.topics import Channel
 from tests.support import messages
 from tests.support.links import FakeLink
@@ -81,6 +82,14 @@ def test_a_finding_looks_other_than_a_normal_picture_and_has_its_usual_name(cent
     assert normal.count("COVID-19") == 1
     centre.take(on_wire(messages.result(seq=2, label="covid19", probabilities=chances)))
     assert '<tr class="finding">' in centre.page.get("/").text
+
+
+def test_an_answer_that_the_clinic_was_not_shown_says_so() -> None:
+    for abstained in (True, False):
+        for shown in (True, False):
+            outcome = messages.result("dev-a", 1, shown=shown, abstained=abstained)
+            notes = outcome_view(StoredOutcome(1, "dev-a", EPOCH, 1, "result", 1, b"{}", outcome, None)).notes
+            assert any("was not shown" in note for note in notes) != shown
 
 
 def test_every_kind_of_outcome_in_words(centre: Centre) -> None:
@@ -154,6 +163,21 @@ def test_one_outcome(centre: Centre) -> None:
         assert centre.page.get(f"/outcomes/{missing}").status_code == 404
 
 
+def test_the_heat_of_one_outcome_is_drawn_cell_by_cell(centre: Centre) -> None:
+    centre.take(
+        on_wire(messages.result(seq=1, heat_map=HeatMap(2, 3, bytes((0, 51, 0, 0, 0, 255))))), on_wire(messages.result(seq=2))
+    )
+    drawn = centre.page.get(f"/outcomes/dev-a/{EPOCH}/1").text
+    assert re.findall(r'<rect x="(\d)" y="(\d)" width="1" height="1" fill-opacity="([\d.]+)"/>', drawn) == [
+        ("1", "0", "0.2"),
+        ("2", "1", "1.0"),
+    ]
+    assert not re.search(r"<style|\sstyle=|<script(?![^>]*\bsrc=)", drawn)
+    assert "heat map" not in drawn.partition("<dl")[2].partition("</dl>")[0], "it is drawn, not listed"
+    without = centre.page.get(f"/outcomes/dev-a/{EPOCH}/2").text
+    assert 'aria-label="Heat by quarter of the image' in without
+
+
 def test_every_answer_is_protected(centre: Centre) -> None:
     for address in ("/", "/live", "/healthz", "/nothing", "/static/style.css", "/static/htmx.min.js"):
         policy = centre.page.get(address).headers["content-security-policy"]
@@ -170,6 +194,13 @@ def test_a_device_that_is_full_or_rebuilt_says_so() -> None:
 
     assert alarms() == alarms(room="ok", damaged_outboxes=0) == []
     assert alarms(room="alarm") == ["storage nearly full"]
+    assert alarms(answers="shown") == []
+    assert alarms(answers="silent", silent_because="drift") == ["the X-rays have changed: answers are no longer shown"]
+    assert alarms(answers="silent", silent_because="of_a_newer_device") == ["answers are not shown at the clinic"]
+    assert alarms(temperature_c=79.9, memory_available_bytes=10, memory_total_bytes=99) == []
+    assert alarms(temperature_c=85.4, throttled=["under_voltage"]) == ["its power supply is too weak", "hot: 85 °C"]
+    assert alarms(throttled=["too_hot"]) == ["too hot"]
+    assert alarms(memory_available_bytes=9, memory_total_bytes=99) == ["little memory left"]
     assert alarms(room="full", damaged_outboxes=2) == ["storage full: it takes no more X-rays", "an outbox was damaged and rebuilt"]
 
 
@@ -207,6 +238,13 @@ def test_without_a_database_it_says_so_and_recovers(tmp_path: Path) -> None:
 )
 def test_no_certainty_by_rounding(value: float, words: str) -> None:
     assert _percent(value) == words
+
+
+def test_a_test_film_says_that_it_is_one() -> None:
+    film = messages.result(test=True)
+    view = outcome_view(StoredOutcome(1, "dev-a", EPOCH, 1, "result", 1, codec.encode(film), film, None))
+    assert view.headline == "Test film: COVID-19"
+    assert "counted nowhere" in view.notes[0]
 
 
 def test_an_outcome_that_this_version_cannot_read_is_still_listed() -> None:

@@ -31,6 +31,11 @@ def test_what_init_writes_is_what_the_device_loads(config):
     device = load_config(config)
     assert (device.device, device.facility) == ("clinic-1", "Clinic no. 1")
     assert Path(device.watch.folder).is_dir()
+    assert device.commissioning.readings == 100
+    config.write_text(
+        "\n".join(line for line in config.read_text().splitlines() if "commissioning" not in line and "readings" not in line)
+    )
+    assert load_config(config).commissioning.readings == 100, "without the table a device is silent too"
     assert load_site_key(Path(device.site_key)).key_id
     assert Path(device.site_key).stat().st_mode & 0o077 == 0
 
@@ -74,6 +79,9 @@ def test_init_overwrites_nothing_and_refuses_a_name_that_no_topic_can_hold(confi
         set_up(tmp_path / "other", "clinic-1", "", "mqtt://127.0.0.1:1")
     with pytest.raises(ConfigError, match="A broker is mqtt://HOST:PORT"):
         set_up(tmp_path / "other", "clinic-1", "Clinic", "http://127.0.0.1:1")
+    for port in (0, 65536, 99999):
+        with pytest.raises(ConfigError, match="from 1 to 65535"):
+            set_up(tmp_path / "other", "clinic-1", "Clinic", "mqtt://127.0.0.1:1", port)
     assert not (tmp_path / "other").exists()
     with pytest.raises(FileExistsError):
         make_site_key(tmp_path / "site.key")

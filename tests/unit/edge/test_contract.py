@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 
@@ -54,6 +55,12 @@ def test_an_unknown_field_is_accepted(name):
     assert DECODERS[name](json.dumps(payload).encode()) == EXAMPLES[name]
 
 
+def test_a_result_of_a_device_that_sends_no_heat_map_is_read():
+    payload = json.loads(codec.encode(EXAMPLES["result"]))
+    del payload["heat_map"]
+    assert codec.decode_outcome(json.dumps(payload).encode()) == msgspec.structs.replace(EXAMPLES["result"], heat_map=None)
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_unknown_version_has_its_own_reason_even_if_its_fields_differ(name):
     payload = json.loads(codec.encode(EXAMPLES[name]))
@@ -75,6 +82,9 @@ def test_an_unknown_version_has_its_own_reason_even_if_its_fields_differ(name):
         ({"facility": "x" * 65}, "invalid"),
         ({"probabilities": {"normal": 1.1, "covid19": 0.0}}, "invalid"),
         ({"probabilities": {"normal": 1.0}}, "invalid"),
+        ({"heat_map": {"rows": 2, "columns": 2, "values": "AAA="}}, "invalid"),
+        ({"heat_map": {"rows": 17, "columns": 1, "values": "AAAAAAAAAAAAAAAAAAAAAAA="}}, "invalid"),
+        ({"heat_map": {"rows": 1, "columns": 1, "values": "no base64"}}, "invalid"),
         ({"kind": "opinion"}, "invalid"),
         ({"patient": "Jane Doe"}, "invalid"),
         ({"source_key": "1.2.840.113619"}, "invalid"),
@@ -98,6 +108,14 @@ def test_arbitrary_bytes_give_a_reason_and_nothing_else(payload):
         assert caught.value.reason in {"not_json", "invalid", "unknown_schema"}
 
 
+def test_a_range_of_a_receipt_does_not_end_before_it_begins():
+    receipt = json.loads(codec.encode(EXAMPLES["receipt"]))
+    for plus in ([[2, 1]], [[5, 5], [9, 7]]):
+        with pytest.raises(ContractError, match="ends before it begins"):
+            codec.decode_receipt(json.dumps({**receipt, "plus": plus}).encode())
+    assert codec.decode_receipt(json.dumps({**receipt, "plus": [[7, 7]]}).encode()).plus == [(7, 7)]
+
+
 def test_size_is_limited_both_ways():
     big = Result(
         **{**COMMON, "seq": 1},
@@ -119,6 +137,39 @@ def test_size_is_limited_both_ways():
 def test_nesting_that_would_overflow_the_stack_is_refused():
     with pytest.raises(ContractError):
         codec.decode_outcome(b'{"x":' * 1300 + b"1" + b"}" * 1300)
+
+
+junk = st.one_of(
+    st.builds(lambda depth, closed: b"[" * depth + b"]" * (depth * closed), st.integers(900, 3800), st.booleans()),
+    st.builds(lambda depth: b'{"a":' * depth + b"1" + b"}" * depth, st.integers(900, 1300)),
+    st.sampled_from([b'"\xff\xfe"', b'"\xed\xa0\x80"', b'{"\xff":1}', b"9" * 5000, b"1e999", b'"\\ud800"']),
+)
+
+
+def containers(value: object) -> list[dict | list]:
+    """Every object and array in a JSON value, itself included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*([value] if isinstance(value, dict | list) else []), *(found for one in inner for found in containers(one))]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@given(junk=junk, data=st.data())
+def test_junk_at_any_level_behind_any_wrong_field_gives_a_reason_and_nothing_else(name, junk, data):
+    message = json.loads(codec.encode(EXAMPLES[name]))
+    wrong = data.draw(st.sampled_from([None, *message]))
+    if wrong is not None:
+        message[wrong] = {}
+    place = data.draw(st.sampled_from(containers(message)))
+    if isinstance(place, list):
+        place.insert(data.draw(st.integers(0, len(place))), "JUNK")
+    else:
+        items = list(place.items())
+        items.insert(data.draw(st.integers(0, len(items))), ("from_the_future", "JUNK"))
+        place.clear()
+        place.update(items)
+    payload = json.dumps(message).encode().replace(b'"JUNK"', junk)
+    with contextlib.suppress(ContractError):  # what is not looked at may be accepted
+        DECODERS[name](payload)
 
 
 device_names = st.from_regex(re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"), fullmatch=True)

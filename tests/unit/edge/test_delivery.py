@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edge.contract.seqset import SeqSet
 from edge.delivery import MAX_TIMEOUT_S, Delivery
-from edge.outbox import Row
+from edge.outbox_reader import Row
 
 
 class Waiting:
@@ -27,7 +27,7 @@ def publish_all(delivery, now, mids):
     sent = []
     while (row := delivery.take(now)) is not None:
         mid = next(mids)
-        delivery.published(mid, row.number)
+        delivery.published(mid, row.number, now)
         sent.append((mid, row.number))
     return sent
 
@@ -38,7 +38,7 @@ def test_the_window_is_never_exceeded_and_slides():
     assert [seq for _, seq in first] == list(range(1, 21))
     delivery.acknowledged(first[0][0], 0.0)
     assert [seq for _, seq in publish_all(delivery, 0.0, mids)] == [21]
-    assert delivery.in_flight == 20
+    assert publish_all(delivery, 0.0, mids) == []
 
 
 def test_what_has_no_receipt_is_sent_again_after_a_timeout_that_doubles_to_fifteen_minutes():
@@ -52,6 +52,15 @@ def test_what_has_no_receipt_is_sent_again_after_a_timeout_that_doubles_to_fifte
         now = delivery.next_due()
     assert gaps == [30, 60, 120, 240, 480, 900, 900, 900, 900]
     assert max(gaps) == MAX_TIMEOUT_S
+
+
+def test_what_never_gets_a_receipt_is_sent_for_ever():
+    delivery, mids, now = Delivery(Waiting(1), window=20, timeout_s=30.0), iter(range(10**6)), 0.0
+    for _ in range(1500):
+        ((mid, _),) = publish_all(delivery, now, mids)
+        delivery.acknowledged(mid, now)
+        now = delivery.next_due()
+    assert now == 30 + 60 + 120 + 240 + 480 + 1495 * MAX_TIMEOUT_S
 
 
 def test_an_acknowledgement_is_no_receipt_and_a_receipt_ends_it():
@@ -69,8 +78,30 @@ def test_after_a_lost_connection_what_was_in_flight_goes_out_at_once():
     delivery, mids = Delivery(Waiting(5), window=20, timeout_s=30), iter(range(10**6))
     publish_all(delivery, 0.0, mids)
     delivery.reconnected(1.0)
-    assert delivery.in_flight == 0
     assert sorted(seq for _, seq in publish_all(delivery, 1.0, mids)) == [1, 2, 3, 4, 5]
+
+
+def test_it_knows_how_long_the_broker_has_acknowledged_nothing():
+    source = Waiting(5)
+    delivery, mids = Delivery(source, window=20, timeout_s=30), iter(range(10**6))
+    assert delivery.unanswered_for(50.0) == 0.0
+    (first, *others) = publish_all(delivery, 100.0, mids)
+    assert delivery.unanswered_for(130.0) == 30.0
+    source.open[6] = b"x"
+    delivery.wake()
+    others += publish_all(delivery, 130.5, mids)
+    assert len(others) == 5
+    delivery.acknowledged(99_999, 131.0)
+    assert delivery.unanswered_for(131.0) == 31.0, "that was none of ours"
+    delivery.acknowledged(first[0], 140.0)
+    assert delivery.unanswered_for(145.0) == 5.0
+    for mid, _ in others:
+        delivery.acknowledged(mid, 146.0)
+    assert delivery.unanswered_for(1000.0) == 0.0, "nothing is in flight"
+    publish_all(delivery, 2000.0, mids)
+    assert delivery.unanswered_for(2010.0) == 10.0
+    delivery.reconnected(2011.0)
+    assert delivery.unanswered_for(2012.0) == 0.0
 
 
 def test_after_a_rewind_all_that_waits_goes_out_again():

@@ -34,6 +34,9 @@ HEAD = b"\x08\x00\x18\x00UI" + bytes([len(UID_1), 0]) + UID_1.encode()
 VERIFICATION_CONTEXT, STORE_CONTEXT = 1, 3
 
 
+service_hangs = threading.Event()
+
+
 class Listening:
     """A listener in threads of this process."""
 
@@ -48,7 +51,9 @@ class Listening:
         limits = limits_of(self.settings, peers)
         judge = Judge(self.spool, home / "outbox.db", "clinic-1")
         reporter = Reporter(Requests(home / "commitments"), judge, connector(self.settings, peers, limits))
-        self.listener = Listener(self.settings, peers, limits, Admission(self.spool, 200_000, has_room), reporter)
+        self.progress = []
+        admission = Admission(self.spool, 200_000, has_room)
+        self.listener = Listener(self.settings, peers, limits, admission, reporter, lambda: self.progress.append(time.monotonic()))
         self.thread = threading.Thread(target=self.listener.run, args=(self.stop,))
         self.thread.start()
 
@@ -68,13 +73,17 @@ class Listening:
         self.address = connection.getsockname()
         return connection
 
-    def associate(self, title="XRAY1", called="CXR-EDGE", syntax=ExplicitVRLittleEndian, handlers=()):
+    def associate(self, title="XRAY1", called="CXR-EDGE", syntax=ExplicitVRLittleEndian, handlers=(), source="127.0.0.1"):
         application = AE(title)
         application.acse_timeout = application.dimse_timeout = application.network_timeout = 10
         application.add_requested_context(VERIFICATION)
         application.add_requested_context(ComputedRadiographyImageStorage, syntax)
         return application.associate(
-            "127.0.0.1", self.port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, self.keep_track), *handlers]
+            "127.0.0.1",
+            self.port,
+            ae_title=called,
+            evt_handlers=[(evt.EVT_CONN_OPEN, self.keep_track), *handlers],
+            bind_address=(source, 0),
         )
 
     def echoes(self):
@@ -84,6 +93,12 @@ class Listening:
             return assoc.is_established and assoc.send_c_echo().get("Status") == 0
         finally:
             assoc.release()
+
+    def makes_progress(self, within_s=1.5):
+        """Whether it says so after now."""
+        before = len(self.progress)
+        time.sleep(within_s)
+        return len(self.progress) > before + 1
 
 
 @pytest.fixture
@@ -248,6 +263,37 @@ def test_associations_are_limited_and_freed(listen, caplog):
     wait_for(listening.echoes, "a slot is free again")
     for assoc in held[1:]:
         assoc.release()
+
+
+def test_one_machine_leaves_room_for_the_others(listen, caplog):
+    listening = listen(allow=("XRAY1@127.0.0.1", "XRAY2@127.0.0.9"))
+    held = [listening.associate() for _ in range(2)]
+    assert listening.associate().is_rejected
+    assert "as many associations as one machine may" in caplog.text
+    other = listening.associate("XRAY2", source="127.0.0.9")
+    assert other.is_established
+    for assoc in [*held, other]:
+        assoc.release()
+
+
+def test_nor_does_one_machine_fill_the_room_with_connections_that_say_nothing(listen):
+    listening = listen(allow=("XRAY1@127.0.0.1", "XRAY2@127.0.0.9"), silent_s=5.0)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(listening.connect())
+        time.sleep(0.3)
+        other = listening.associate("XRAY2", source="127.0.0.9")
+        assert other.is_established
+        other.release()
+
+
+def test_a_machine_is_the_same_one_when_the_listener_takes_both_kinds_of_addresses(listen):
+    listening = listen(address="::", silent_s=5.0)
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(("127.0.0.1", listening.port), 5, ("127.0.0.9", 0)))
+        time.sleep(0.3)
+        assert listening.echoes()
 
 
 @pytest.mark.parametrize(
@@ -433,3 +479,41 @@ def test_an_address_of_another_machine_or_a_port_in_use_is_told(listen, tmp_path
     limits = limits_of(busy.settings, ())
     with pytest.raises(CxrError, match="in use"):
         Listener(busy.settings, (), limits, Admission(busy.spool, 1, lambda: True), None)
+
+
+def test_a_listener_makes_progress_while_all_of_it_works_and_while_a_machine_is_silent(listen):
+    service = listen(silent_s=5.0)
+    with service.connect():
+        assert service.makes_progress()
+
+
+@pytest.mark.parametrize("part", ["accepting", "reporting", "disk", "locked", "storing"])
+def test_a_listener_of_which_a_part_hangs_makes_no_progress(listen, tmp_path, monkeypatch, part):
+    go_on = threading.Event()
+    hang = lambda *_: go_on.wait(30)  # noqa: E731
+    service = listen(silent_s=20.0, has_room=lambda: part != "disk" or not service_hangs.is_set() or hang())
+    monkeypatch.setattr("edge.dicom.listener._STORE_S", 0.3)
+    service_hangs.set()
+    try:
+        if part == "accepting":
+            monkeypatch.setattr(service.listener._server, "verify_request", hang)
+            service.opened.append(service.connect())
+        elif part == "reporting":
+            monkeypatch.setattr(service.listener._reporter, "_attend", hang)
+            service.listener._reporter._waiting["x"] = type("Due", (), {"due": 0.0})()
+        elif part == "locked":
+            service.listener._lock.acquire()
+        elif part == "storing":
+            real = service.spool.admit_part
+            monkeypatch.setattr(service.spool, "admit_part", lambda *given: hang() and real(*given))
+            sent = (film(tmp_path / "a.dcm", UID_1),)
+            threading.Thread(target=service.associate().send_c_store, args=sent, daemon=True).start()
+        time.sleep(1.0)
+        assert not service.makes_progress()
+    finally:
+        service_hangs.clear()
+        go_on.set()
+        service.listener._reporter._waiting.clear()
+        if part == "locked":
+            service.listener._lock.release()
+    wait_for(service.makes_progress, "it works again")

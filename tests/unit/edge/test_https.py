@@ -1,6 +1,5 @@
 """One HTTPS exchange against real servers: a good one, broken ones, slow ones, and ones that must not be trusted."""
 
-import contextlib
 import http.server
 import socket
 import ssl
@@ -17,31 +16,7 @@ from edge.errors import CxrError
 from edge.https import PATH, HttpsExchange
 from edge.mqtt import PahoLink
 from tests.support.authority import Authority
-
-
-@contextlib.contextmanager
-def raw_server(behave, context=None):
-    """Accept one connection after the other and let `behave(socket)` do what it likes with each."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                with near, contextlib.suppress(OSError):
-                    if context is None:
-                        behave(near)
-                        continue
-                    with context.wrap_socket(near, server_side=True) as tls:
-                        behave(tls)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+from tests.support.raw import raw_server
 
 
 def answers(content):
@@ -130,18 +105,33 @@ def test_a_centre_that_takes_nothing_is_given_up(monkeypatch):
         assert "timed out" in exchange(f"http://127.0.0.1:{port}", b"x" * 50_000_000).trouble
 
 
-def test_a_centre_that_drips_is_given_up(monkeypatch):
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_a_centre_that_drips_is_given_up(monkeypatch, authority, begins, secure):
     """Each byte comes in time; the whole never does."""
-    monkeypatch.setattr(edge.https, "_EXCHANGE_S", 0.5)
+    monkeypatch.setattr(edge.https, "_EXCHANGE_S", 0.3)
 
     def drip(near):
-        near.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-        for _ in range(600):
+        near.sendall(begins)
+        for _ in range(200):
             near.sendall(b"a")
-            time.sleep(0.1)
+            time.sleep(0.05)
 
-    with raw_server(drip) as port:
-        assert exchange(f"http://127.0.0.1:{port}").body == b""
+    server, client = authority.server(), authority.client("clinic-1")
+    with raw_server(drip, server_context(authority, server) if secure else None) as port:
+        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+        files = {"ca": str(authority.ca), "certificate": str(client.cert), "private_key": str(client.key)}
+        answer = exchange(url, settings=Relay(https=url, **files), within_s=4.0)
+    assert (answer.body, answer.trouble) == (b"", f"The centre at 127.0.0.1:{port} did not finish its answer within 0.3 s.")
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """Every intake ends in exactly one outcome, wherever the process stops in between."""
 
 import errno
+import itertools
 import json
 import os
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import load_bundle
-from edge.config import Device, Watch
+from edge.config import Commissioning, Device, Watch
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import Failure, Refusal, Result, Void
 from edge.decoder_protocol import NotReady, Ready
 from edge.headers import NO_HEADERS, Headers
-from edge.infer import MAX_TRIALS, Inference, Trials, do_requests
+from edge.infer import MAX_TRIALS, Inference
+from edge.infer_loop import do_requests, infer_forever
 from edge.local import LocalStore
 from edge.outbox import Outbox
 from edge.outcomes import OutcomeWriter
 from edge.preprocess import INPUT_SIDE, preprocess
-from edge.pseudonym import SiteKey
-from edge.requests import Requests
+from edge.pseudonym import SiteKey, chain
+from edge.requests import ReadingRequest, ReleaseRequest, Requests
+from edge.silence import Site, open_silence
 from edge.spool import Spool
+from edge.trials import Trials
 from export.phantom import phantom
 
 BUNDLE = replace(load_bundle(), gate=None)  # the pictures here are noise
@@ -34,6 +39,14 @@ DEVICE = Device(device="clinic-1", facility="Clinic", state="s", site_key="k", w
 def ready(seed=0, headers=NO_HEADERS):
     pixels = np.random.default_rng(seed).integers(0, 256, (INPUT_SIDE, INPUT_SIDE), dtype=np.uint8)
     return Ready(pixels.tobytes(), f"{seed:064x}", headers, 1.0, 2.0)
+
+
+class Dead(Exception):
+    """The process was killed."""
+
+
+def dead(*arguments, **named):
+    raise Dead
 
 
 class Scripted:
@@ -63,9 +76,12 @@ class Bench:
         self.outbox = Outbox(self.home / "outbox.db", "clinic-1")
         writer = OutcomeWriter(DEVICE, self.key, bundle.manifest, self.outbox.epoch)
         self.local = LocalStore(self.home / "state")
-        self.inference = Inference(self.spool, self.decoder, bundle, self.outbox, writer, self.local, None)
+        site = Site(Commissioning(readings=1), bundle.manifest.model_sha256, bundle.manifest.threshold)
+        self.silence = open_silence(self.home / "state", site, self.outbox)
+        self.inference = Inference(self.spool, self.decoder, bundle, self.outbox, writer, self.local, self.silence)
 
     def close(self):
+        self.silence.close()
         self.outbox.close()
 
     def drop(self, name, content, answer):
@@ -95,8 +111,26 @@ def test_a_picture_becomes_a_result_and_leaves_the_spool(bench):
     assert result.abstained == (max(result.probabilities.values()) < BUNDLE.manifest.threshold or bool(result.quality))
     assert result.model == BUNDLE.manifest.model_sha256
     assert {"decode", "preprocess", "classify", "total"} == set(result.timings_ms)
+    local = bench.local.read(intake.id).heat
+    assert local is not None
+    assert (result.heat_map.rows, result.heat_map.columns, result.heat_map.values) == (local.rows, local.columns, local.values)
     assert bench.spool.pending() == []
     assert [path.read_bytes() for path in bench.spool.done.iterdir()] == [b"1"]
+
+
+def test_an_answer_is_recorded_and_not_shown_until_a_release_whose_threshold_then_decides(bench):
+    for number in range(2):
+        bench.inference.process(bench.drop(f"{number}.png", bytes([number]), ready(number)))
+    requests = Requests(bench.home / "state")
+    for request in (ReadingRequest(epoch=bench.outbox.epoch, seq=1, label="normal"), ReleaseRequest(by="N. N.", threshold=0.9)):
+        requests.ask(request)
+        do_requests(bench.inference, requests)
+    bench.inference.process(bench.drop("2.png", b"2", ready(2)))
+    results = bench.outcomes()
+    assert [result.shown for result in results] == [False, False, True]
+    own = BUNDLE.manifest.threshold
+    assert [result.threshold for result in results] == [own, own, 0.9]
+    assert requests.pending() == []
 
 
 def test_bad_input_becomes_a_refusal_or_failure_is_kept_aside_and_the_next_goes_on(bench):
@@ -186,12 +220,6 @@ def test_wherever_the_process_dies_each_intake_ends_in_one_outcome(tmp_path_fact
 def dies_at(bench, moment, intake):
     """Let a step raise, as if the process had ended there."""
 
-    class Dead(Exception):
-        pass
-
-    def dead(*arguments, **named):
-        raise Dead
-
     target, name = {"record": (bench.outbox, "record"), "settle": (bench.spool, "settle"), "after": (None, "")}[moment]
     if target is not None:
         setattr(target, name, dead)
@@ -207,12 +235,12 @@ def dies_at(bench, moment, intake):
 def test_an_intake_that_ends_the_process_each_time_is_given_up(bench, tmp_path):
     intake = bench.drop("a.png", b"1", ready())
     for trial in range(1, MAX_TRIALS + 2):
-        assert trials(tmp_path, intake.id) == trial
+        assert trials(tmp_path, intake) == trial
     assert bench.inference.give_up(intake) == 1
     assert bench.outcomes()[0].reasons == ["internal_error"]
     assert [path.read_bytes() for path in bench.spool.aside.iterdir()] == [b"1"]
-    assert trials(tmp_path, "another") == 1
-    assert trials(tmp_path, intake.id) == 1
+    assert trials(tmp_path, replace(intake, id="another")) == 1
+    assert trials(tmp_path, intake) == 1
 
 
 def test_one_that_cannot_be_read_to_its_end_is_given_up_all_the_same(bench, monkeypatch):
@@ -240,10 +268,174 @@ def test_one_that_may_not_be_read_is_set_aside_with_a_reason(bench, monkeypatch)
     assert bench.spool.pending() == []
 
 
-def trials(home, intake_id):
+def trials(home, intake):
     """How a new process counts."""
     with closing(Trials(home / "in-hand")) as counted:
-        return counted.begin(intake_id)
+        return counted.begin(intake)
+
+
+class Until:
+    def __init__(self, condition):
+        self.is_set = condition
+
+
+def loop(bench):
+    """A process that ends once the spool is empty, or by what happens to it."""
+    with closing(Trials(bench.home / "in-hand")) as counted:
+        bench.inference._committed = counted.committed
+        infer_forever(
+            bench.inference, bench.spool, counted, Until(lambda: not bench.spool.pending()), Requests(bench.home), lambda: None
+        )
+
+
+def send(bench, content, answer):
+    """As a machine does over the network: the intake id is made from the object."""
+    bench.decoder.answers[content] = answer
+    part = bench.spool.new_part()
+    part.write(content)
+    return bench.spool.admit_part(part, "ab" * 16, "1.dcm")
+
+
+def test_an_object_that_is_sent_again_and_again_is_not_given_up(bench):
+    film = ready(1, Headers(sop_instance_uid="1.2.3", patient_name="Doe^Jane"))
+    for _ in range(MAX_TRIALS + 3):
+        intake = send(bench, b"film", film)
+        loop(bench)
+    assert [type(outcome).__name__ for outcome in bench.outcomes()] == ["Result"]
+    assert bench.local.read(intake.id).patient_name == "Doe^Jane"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (NotReady(False, "decoder_memory"), ready(1, Headers(sop_instance_uid="1.2.3"))),
+        (ready(1, Headers(sop_instance_uid="1.2.3")), NotReady(False, "decoder_memory")),
+    ],
+)
+def test_what_is_committed_is_not_read_again_after_a_kill(bench, first, second, monkeypatch):
+    send(bench, b"film", first)
+    with monkeypatch.context() as killed:
+        killed.setattr(bench.spool, "settle", dead)
+        with pytest.raises(Dead):
+            loop(bench)
+    bench.decoder.answers[b"film"] = second
+    loop(bench)
+    (outcome,) = bench.outcomes()
+    assert isinstance(outcome, Result) == isinstance(first, Ready)
+    assert [path.read_bytes() for path in (bench.spool.done if isinstance(first, Ready) else bench.spool.aside).iterdir()] == [
+        b"film"
+    ]
+
+
+def test_but_what_came_again_meanwhile_is(bench, monkeypatch):
+    send(bench, b"film", ready(1, Headers(sop_instance_uid="1.2.3")))
+    with monkeypatch.context() as killed:
+        killed.setattr(bench.spool, "settle", dead)
+        with pytest.raises(Dead):
+            loop(bench)
+    send(bench, b"another", ready(2, Headers(sop_instance_uid="1.2.3")))  # under the same uid, over the first
+    loop(bench)
+    _, second = bench.outcomes()
+    assert "uid_reused" in second.quality
+
+
+def film(seed=1, **headers):
+    return ready(seed, Headers(**{"sop_instance_uid": "1.2.3", "patient_id": "K-1", "patient_name": "Wrong^Patient"} | headers))
+
+
+def test_what_was_corrected_at_the_console_is_answered_anew_and_the_earlier_answer_taken_back(bench):
+    send(bench, b"wrong", film())
+    loop(bench)
+    send(bench, b"right", film(patient_id="K-2", patient_name="Right^Patient"))
+    loop(bench)
+    first, void, second = bench.outcomes()
+    assert (void.voids, void.reasons) == (first.seq, ["corrected"])
+    assert "corrected" in second.quality
+    assert first.patient != second.patient
+    names = {bench.local.read(Path(row["place"]).stem).patient_name for row in bench.outbox.listing(9) if row["kind"] == "result"}
+    assert names == {"Wrong^Patient", "Right^Patient"}, "each study keeps the name that it came with"
+    assert {path.read_bytes() for path in bench.spool.done.iterdir()} == {b"wrong", b"right"}
+
+
+def test_the_last_correction_is_the_one_that_is_valid_and_each_counts_once(bench):
+    for content, number in ((b"1", "K-1"), (b"2", "K-2"), (b"3", "K-3"), (b"3", "K-3"), (b"2", "K-2")):
+        send(bench, content, film(patient_id=number))
+        loop(bench)
+    results = [outcome for outcome in bench.outcomes() if isinstance(outcome, Result)]
+    voids = [outcome.voids for outcome in bench.outcomes() if isinstance(outcome, Void)]
+    assert len(results) == 3
+    assert sorted(voids) == [results[0].seq, results[1].seq]
+
+
+def test_corrections_before_and_after_a_change_of_the_key_leave_one_answer_valid(bench):
+    send(bench, b"1", film(patient_id="K-1"))
+    loop(bench)
+    for content, number, secret in ((b"2", "K-2", b"l" * 32), (b"3", "K-3", b"m" * 32)):
+        bench.close()
+        bench.key = chain([SiteKey(secret), *bench.key.all])
+        bench.open()
+        send(bench, content, film(patient_id=number))
+        loop(bench)
+    results = [outcome.seq for outcome in bench.outcomes() if isinstance(outcome, Result)]
+    voids = [outcome.voids for outcome in bench.outcomes() if isinstance(outcome, Void)]
+    assert len(results) == 3
+    assert sorted(voids) == results[:2]
+
+
+def test_a_child_whose_age_was_wrong_is_answered_once_it_is_corrected(bench):
+    bench.use(replace(BUNDLE, gate=BUNDLE.gate))
+    send(bench, b"4 years", film(age_years=4))
+    loop(bench)
+    send(bench, b"44 years", film(age_years=44))
+    loop(bench)
+    refusal, void, result = bench.outcomes()
+    assert (refusal.reasons, void.voids, type(result)) == (["too_young"], refusal.seq, Result)
+
+
+def test_another_name_alone_is_a_retry_that_says_the_name_better(bench):
+    for name in ("Doe^J", "Doe^Jane"):
+        intake = send(bench, name.encode(), film(patient_name=name))
+        loop(bench)
+    assert len(bench.outcomes()) == 1
+    assert bench.local.read(intake.id).patient_name == "Doe^Jane"
+
+
+def test_equal_pixels_of_another_object_are_not_taken_back(bench):
+    send(bench, b"1", film())
+    loop(bench)
+    part = bench.spool.new_part()
+    part.write(b"other")
+    bench.decoder.answers[b"other"] = film(sop_instance_uid="9.9.9", patient_id="K-9")
+    bench.spool.admit_part(part, "cd" * 16, "2.dcm")
+    loop(bench)
+    send(bench, b"2", film(patient_id="K-2"))
+    loop(bench)
+    assert [outcome.voids for outcome in bench.outcomes() if isinstance(outcome, Void)] == [1]
+
+
+@pytest.mark.parametrize("moment", ["void", "record", "settle"])
+def test_a_correction_survives_a_kill(bench, monkeypatch, moment):
+    send(bench, b"wrong", film())
+    loop(bench)
+    send(bench, b"right", film(patient_id="K-2"))
+    with monkeypatch.context() as killed:
+        if moment == "settle":
+            killed.setattr(bench.spool, "settle", dead)
+        else:
+            real, calls = bench.outbox.record, itertools.count()
+            killed.setattr(bench.outbox, "record", lambda entry: dead() if next(calls) == (moment == "record") else real(entry))
+        with pytest.raises(Dead):
+            loop(bench)
+    loop(bench)
+    assert [type(outcome).__name__ for outcome in bench.outcomes()] == ["Result", "Void", "Result"]
+
+
+def test_an_event_for_what_is_settled_makes_no_outcome(bench):
+    intake = bench.drop("a.png", b"1", ready())
+    loop(bench)
+    with pytest.raises(FileNotFoundError):
+        bench.inference.give_up(intake)
+    assert len(bench.outcomes()) == 1
 
 
 def test_a_file_name_that_is_no_text_is_recorded_like_any_other(bench):
@@ -268,8 +460,9 @@ def test_nothing_that_names_a_patient_leaves(bench):
         assert secret not in payload
     fields = json.loads(payload)
     assert (fields["age_band"], fields["sex"], fields["view"], fields["exam_date"]) == ("40-49", "F", "PA", "2026-01-31")
-    assert fields["patient"] == SiteKey(b"k" * 32).keyed("patient", "K-4711")
-    assert fields["patient"] != SiteKey(b"x" * 32).keyed("patient", "K-4711")
+    assert fields["patient"] == SiteKey(b"k" * 32).keyed("patient", "k-4711")
+    assert fields["patient"] != SiteKey(b"x" * 32).keyed("patient", "k-4711")
+    assert fields["patient_missing"] is None
     assert all("Doe" not in name for _, _, files in os.walk(bench.home / "state") for name in files)
 
 
@@ -300,6 +493,31 @@ def test_an_outcome_is_taken_back_once_however_often_it_is_asked(bench):
     assert requests.pending() == []
 
 
+def test_what_was_asked_and_cannot_be_done_is_kept_and_said(bench, caplog):
+    requests = Requests(bench.home / "state")
+    requests.void("0" * 32, 7, "wrong_patient")  # before the outbox was rebuilt
+    do_requests(bench.inference, requests)
+    assert requests.pending() == []
+    assert requests.asked_voids() == {("0" * 32, 7)}, "the page goes on to say so"
+    assert "seq 7 of an earlier outbox" in caplog.text
+
+
+def test_a_request_that_cannot_be_read_at_present_is_not_dropped(bench, monkeypatch, caplog):
+    seq = bench.inference.process(bench.drop("a.png", b"a", ready()))
+    requests = Requests(bench.home / "state")
+    requests.void(bench.outbox.epoch, seq, "wrong_patient")
+
+    def bad_sector(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", bad_sector)
+        assert not do_requests(bench.inference, requests)
+    assert "tried again" in caplog.text
+    assert do_requests(bench.inference, requests)
+    assert bench.outbox.voided() == {(bench.outbox.epoch, seq)}
+
+
 def test_a_name_stays_beside_the_outbox(bench):
     headers = Headers(patient_name="Canary^Name", patient_id="canary-id")
     intake = bench.drop("a.dcm", b"a", ready(headers=headers))
@@ -318,3 +536,40 @@ def test_a_disk_that_does_not_take_the_name_does_not_hold_up_the_outcome(bench, 
 
     monkeypatch.setattr(bench.local, "write", full)
     assert bench.inference.process(bench.drop("a.png", b"a", ready())) == 1
+
+
+def test_each_picture_of_a_long_queue_is_progress_and_the_end_comes_between_two(bench):
+    for number in range(20):
+        bench.drop(f"{number}.png", bytes([number]), ready(number))
+    told = []
+
+    class AfterSeven:
+        def is_set(self):
+            return bench.outbox.last_seq() >= 7
+
+    with closing(Trials(bench.home / "in-hand")) as trials:
+        requests = Requests(bench.home)
+        infer_forever(
+            bench.inference, bench.spool, trials, AfterSeven(), requests, lambda: None, lambda: told.append(bench.outbox.last_seq())
+        )
+    assert told == list(range(8)), "the scan, then each picture as it is recorded"
+    assert len(bench.spool.pending()) == 13
+
+
+def test_what_is_counted_is_each_new_outcome_once(bench):
+    counted = []
+    bench.inference = Inference(
+        bench.spool,
+        bench.decoder,
+        BUNDLE,
+        bench.outbox,
+        OutcomeWriter(DEVICE, bench.key, BUNDLE.manifest, bench.outbox.epoch),
+        bench.local,
+        bench.silence,
+        count=lambda kind, reason, timings: counted.append((kind, reason, sorted(timings))),
+    )
+    sent_twice = ready(3, Headers(sop_instance_uid="1.2.3"))
+    for name, answer in (("a", ready()), ("b", NotReady(True, "colour")), ("c", sent_twice), ("d", sent_twice)):
+        bench.inference.process(bench.drop(name, name.encode(), answer))
+    steps = ["classify", "decode", "preprocess", "total"]
+    assert counted == [("result", "", steps), ("refusal", "colour", []), ("result", "", steps)]

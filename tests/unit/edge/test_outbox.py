@@ -4,15 +4,20 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from edge.contract.codec import encode
 from edge.contract.seqset import SeqSet
 from edge.errors import OutboxError
 from edge.outbox import Entry, Outbox
+from edge.outbox_reader import OutboxReader
+from tests.golden.examples import EXAMPLES
 
 ranges = st.tuples(st.integers(1, 30), st.integers(1, 30)).map(sorted).map(tuple)
 
@@ -154,11 +159,11 @@ def test_what_is_no_database_is_said_so(tmp_path):
 
 
 def test_a_reader_cannot_write(tmp_path, box):
-    reader = Outbox(tmp_path / "outbox.db", "clinic-1", read_only=True)
+    reader = OutboxReader(tmp_path / "outbox.db", "clinic-1")
     box.record(entry("k"))
     assert reader.last_seq() == 1
     with pytest.raises(Exception, match=r"(?i)read-?only"):
-        reader.record(entry("l"))
+        reader._db.execute("DELETE FROM outcome")
     reader.close()
 
 
@@ -173,7 +178,7 @@ def test_a_second_file_with_one_source_key_is_remembered_with_its_seq(box):
 
 
 def test_another_process_sees_that_something_was_committed(tmp_path, box):
-    reader = Outbox(tmp_path / "outbox.db", "clinic-1", read_only=True)
+    reader = OutboxReader(tmp_path / "outbox.db", "clinic-1")
     before = reader.data_version()
     box.record(entry("k"))
     assert reader.data_version() != before
@@ -185,3 +190,14 @@ def test_its_file_is_an_ordinary_sqlite_database(tmp_path, box):
     with sqlite3.connect(tmp_path / "outbox.db") as db:
         assert db.execute("SELECT count(*) FROM outcome").fetchone() == (1,)
     db.close()
+
+
+def test_neither_a_test_film_nor_a_spoilt_row_is_asked_for_its_typicality(tmp_path):
+    with closing(Outbox(tmp_path / "typical.db", "clinic-1")) as box:
+        for number, changes in enumerate(({}, {"test": True}, {"typicality": None}, {})):
+            outcome = msgspec.structs.replace(EXAMPLES["result"], **({"test": False, "typicality": 0.5} | changes))
+            box.record(Entry(f"{number}", "result", lambda seq, outcome=outcome: encode(outcome)))
+        box.record(Entry("void", "void", lambda seq: encode(EXAMPLES["void"])))
+        box._db.execute("UPDATE outcome SET payload = CAST('{spoilt' AS BLOB) WHERE number IN (4, 5)")
+        assert [(number, typicality) for number, _, typicality in box.typicalities(0)] == [(1, 0.5), (3, None)]
+        assert box.voided() == set()

@@ -3,6 +3,9 @@
 import contextlib
 import os
 import random
+import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,13 +19,17 @@ from broker.ledger import Ledger
 from broker.store import MemoryStore
 from edge.config import Device, Relay, Watch
 from edge.contract.codec import encode
+from edge.contract.messages import Receipt
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel, topic
 from edge.errors import OutboxDamaged, OutboxError
 from edge.mqtt import Message
-from edge.outbox import Entry, Outbox, Stream
+from edge.outbox import Entry, Outbox
+from edge.outbox_file import damage_note
+from edge.outbox_reader import Stream
 from edge.outbox_size import RESULTS_BYTES
 from edge.rebuild import outbox_of_infer, outbox_of_relay
+from edge.receipts import Receipts
 from edge.relay import Relay as RelayProcess
 from edge.salvage import Saved, salvage
 from edge.status import StatusWriter
@@ -263,6 +270,22 @@ def _keep(path):
     path.with_name("outbox.db-shm").unlink(missing_ok=True)
 
 
+def test_a_rebuild_is_progress_row_by_row_and_waiting_for_one_too(path):
+    first_page(path)
+    told = []
+    with outbox_of_infer(path, "clinic-1", RESULTS_BYTES, Never(), lambda: told.append(True)):
+        assert len(told) > COUNT / 2
+    told.clear()
+    damage_note(path).touch()
+
+    class Soon:
+        def is_set(self):
+            return len(told) > 2
+
+    with pytest.raises(SystemExit), outbox_of_relay(path, "clinic-1", RESULTS_BYTES, Soon(), lambda: told.append(True)):
+        pass
+
+
 def test_what_is_sound_is_left_alone(path):
     for _ in range(2):
         with opened(path) as box:
@@ -367,6 +390,54 @@ def test_a_note_is_enough_where_a_check_sees_nothing(path):
     assert not path.with_name("outbox.damaged").exists()
 
 
+def test_an_old_copy_that_was_put_back_loses_nothing_in_silence(tmp_path, caplog):
+    """Seqs are given a second time, and the centre has other outcomes under them: it keeps both, and no old receipt is believed."""
+    home = tmp_path / "device"
+    home.mkdir()
+    path = home / "outbox.db"
+    centre = Centre()
+    with opened(path) as box:
+        fill(box, 30)
+        epoch = box.epoch
+    image = tmp_path / "image"
+    shutil.copytree(home, image)
+    with opened(path) as box:
+        fill(box, 20)
+    deliver(path, centre)
+    shutil.rmtree(home)
+    shutil.copytree(image, home)
+    with opened(path) as box:
+        for number in range(10):
+            again = Entry(f"{number:064x}", "result", lambda seq: encode(result("clinic-1", seq, epoch, timings_ms={"again": 1.0})))
+            assert box.record(again) == (31 + number, True)
+    with pytest.raises(OutboxDamaged, match="seq 50 of this outbox, which ends with 40"):
+        deliver(path, centre)
+    damage_note(path).touch()  # as `outbox_of_relay` does
+    with opened(path) as box:
+        assert [stream.last_seq for stream in box.streams()] == [40, 0]
+        assert box.waiting() == 40
+        fill(box, 5)
+    deliver(path, centre)
+    with opened(path) as box:
+        assert box.waiting() == 0
+    apart = [(odd.seq, odd.reason) for odd in centre.store.rejected]
+    assert apart == [(seq, "conflict") for seq in range(31, 41)], "the centre keeps both, and says so"
+    assert centre.seqs(epoch) == list(range(1, 51))
+
+
+def test_a_receipt_of_a_closed_epoch_counts_only_for_what_was_sent(path):
+    path.with_name("outbox.damaged").touch()
+    with opened(path) as box:
+        closed, _ = box.streams()
+        receipts = Receipts(box)
+        told = Receipt(device="clinic-1", epoch=closed.epoch, through=closed.last_seq)
+        assert receipts.take(told) == 0
+        receipts.offered(RECEIPTED + 2)
+        receipts.offered(RECEIPTED + 5)
+        assert receipts.take(told) == 2
+        assert Receipts(box, all_offered=True).take(told) == COUNT - RECEIPTED - 2
+
+
 def test_a_centre_restored_from_a_backup_gets_back_the_old_epoch_too(path):
     first_page(path)
     with opened(path) as box:
@@ -456,3 +527,45 @@ def test_an_outcome_whose_bytes_have_changed_is_a_gap_and_not_another_answer(pat
         box.unreceipted(0, 1)
     with opened(path) as box:
         assert (box.streams()[0].last_seq, box.unreceipted(0, 1)) == (COUNT, [])
+
+
+REBUILD = """
+import sys
+from pathlib import Path
+from edge.errors import CxrError
+from edge.receipts import Receipts
+from edge.rebuild import outbox_of_infer
+
+class Never:
+    def is_set(self): return False
+
+try:
+    with outbox_of_infer(Path(sys.argv[1]), "clinic-1", 2**26, Never()) as box:
+        print(box.waiting())
+except CxrError as error:
+    print(error)
+"""
+
+
+def rebuild(path, *strace):
+    done = subprocess.run(
+        ["strace", "-f", "-qq", *strace, sys.executable, "-c", REBUILD, str(path)], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def test_a_disk_that_fills_while_it_is_rebuilt_is_no_loss(path, tmp_path):
+    """Whichever write is the first that finds no space: afterwards, with room, everything is there."""
+    damage_note(path).touch()
+    sound = tmp_path / "sound"
+    shutil.copytree(path.parent, sound)
+    whole = rebuild(path, "-e", "trace=pwrite64", "-o", f"{tmp_path}/writes")
+    writes = len((tmp_path / "writes").read_text().splitlines())
+    refused = 0
+    for first in sorted({writes // 4, writes // 2, *range(writes - 45, writes, 9)}):
+        place = tmp_path / f"{first}"
+        shutil.copytree(sound, place)
+        full = ("-o", "/dev/null", "-e", "trace=pwrite64", "-e", f"inject=pwrite64:error=ENOSPC:when={first}+")
+        refused += rebuild(place / path.name, *full) != whole
+        assert rebuild(place / path.name, "-o", "/dev/null") == whole
+    assert refused > 2

@@ -27,6 +27,7 @@ class ScriptedLink:
         self.centre, self.code = centre, code
         self.events, self.sent, self.mid, self.most, self.flying = deque([Connected()]), [], 0, 0, 0
         self.closed = False
+        self.acknowledges = lambda name: True
 
     def publish(self, name, payload, *, retain=False):
         self.mid += 1
@@ -34,7 +35,8 @@ class ScriptedLink:
         if name == T[Channel.RESULT]:
             self.flying += 1
             self.most = max(self.most, self.flying)
-        self.events.append(Acked(self.mid, self.code, "refused" if self.code >= 0x80 else ""))
+        if self.acknowledges(name):
+            self.events.append(Acked(self.mid, self.code, "refused" if self.code >= 0x80 else ""))
         self.events.extend(self.centre(self, name, payload))
         return self.mid
 
@@ -155,6 +157,33 @@ def test_receipts_that_are_not_for_this_outbox_change_nothing(device, outbox):
     assert outbox.waiting() == 2
 
 
+@pytest.mark.parametrize(
+    "more",
+    [b',"through":0,"plus":[[2,1]]}', b',"through":"x","z":' + b"[" * 7000, b',"through":0,"z":"\xff"', b',"through":1e999}'],
+)
+def test_a_receipt_that_makes_no_sense_ends_nothing_and_holds_up_neither_way(device, outbox, more, caplog):
+    """The broker has kept it, and sends it at every connection."""
+    fill(outbox, 2)
+    bad = Message(T[Channel.RECEIPT], b'{"device":"clinic-1","epoch":"%s"' % outbox.epoch.encode() + more)
+    link = ScriptedLink(lambda link, name, payload: [bad] if name == T[Channel.HELLO] else [])
+    steps = []
+
+    class Second:
+        def step(self, now):
+            steps.append(now)
+
+        def first_way_works(self, now):
+            raise AssertionError("no receipt ended a wait")
+
+    RelayProcess(device, outbox, StatusWriter(device, None, outbox), lambda *_: link, lambda receipts: Second()).run(
+        StopWhen(lambda: len(link.published(Channel.RESULT)) >= 4)
+    )
+    assert len(link.published(Channel.RESULT)) >= 4
+    assert len(steps) > 4
+    assert outbox.waiting() == 2
+    assert caplog.text.count("was not understood") == 1
+
+
 def test_what_the_centre_keeps_apart_counts_as_delivered(device, outbox):
     fill(outbox, 2)
 
@@ -212,6 +241,31 @@ def test_it_answers_the_centre(device, outbox):
     link = ScriptedLink(lambda link, name, payload: commands if name == T[Channel.HELLO] else [])
     run(device, outbox, link, lambda: len(link.published(Channel.REPLY)) == 2)
     assert [(r.id, r.ok) for r in map(decode_reply, link.published(Channel.REPLY))] == [("a" * 16, True), ("b" * 16, False)]
+
+
+def test_a_broker_that_acknowledges_nothing_is_left_and_tried_anew(device, outbox, monkeypatch, caplog):
+    monkeypatch.setattr("edge.relay._ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("edge.relay._BACKOFF_S", (0.01, 0.02))
+    fill(outbox, 3)
+    deaf = ScriptedLink(lambda *_: [])
+    deaf.acknowledges = lambda name: name != T[Channel.RESULT]
+    good = ScriptedLink(lambda link, name, payload: [receipt(outbox, 3)] if len(link.published(Channel.RESULT)) == 3 else [])
+    run(device, outbox, [deaf, good], lambda: outbox.waiting() == 0)
+    assert outbox.waiting() == 0
+    assert len(deaf.published(Channel.RESULT)) == 3, "what is in flight is not sent again on the same connection"
+    assert deaf.closed
+    assert "acknowledges nothing that it is sent" in caplog.text
+
+
+def test_a_broker_that_is_slow_is_not_left(device, outbox, monkeypatch):
+    monkeypatch.setattr("edge.relay._ANSWER_WITHIN_S", 0.2)
+    device = msgspec.structs.replace(device, relay=Relay(receipt_timeout_s=60, window=20))
+    fill(outbox, 3)
+    slow = ScriptedLink(lambda *_: [])
+    slow.acknowledges = lambda name: False
+    began = time.monotonic()
+    run(device, outbox, slow, lambda: time.monotonic() - began > 0.6)
+    assert decode_status(slow.published(Channel.STATUS)[-1]).state == "offline", "it was told to stop"
 
 
 def test_after_a_lost_connection_it_connects_again_and_goes_on(device, outbox, monkeypatch):

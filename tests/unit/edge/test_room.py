@@ -15,15 +15,17 @@ from edge.capacity import Capacity, Room
 from edge.check import check_device
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome, encode
-from edge.contract.messages import MAX_BYTES
+from edge.contract.messages import MAP_SIDE, MAX_BYTES, HeatMap
 from edge.contract.seqset import SeqSet
 from edge.errors import OutboxFull
-from edge.infer import Trials, infer_forever
+from edge.infer_loop import infer_forever
 from edge.outbox import Entry, Outbox
+from edge.outbox_reader import OutboxReader
 from edge.outbox_size import LOG_BYTES, RESULTS_BYTES, SPARE_BYTES, outbox_bytes, room_for_outcomes
 from edge.requests import Requests
 from edge.spool import Spool
 from edge.status import StatusWriter
+from edge.trials import Trials
 from edge.watch import FolderWatch
 from tests.golden.examples import EXAMPLES
 
@@ -50,6 +52,7 @@ def largest(epoch, seq):
             typicality=0.7123456789012345,
             quality=["uid_reused", "unfamiliar", "rotated"],
             heat={f"image_{side}_{part}": 0.2512345678901234 for side in ("left", "right") for part in ("upper", "lower")},
+            heat_map=HeatMap(MAP_SIDE, MAP_SIDE, bytes(MAP_SIDE**2)),
             timings_ms=dict.fromkeys(("decode", "preprocess", "classify", "total"), 12345.678),
         )
     )
@@ -190,7 +193,7 @@ print(box.last_seq(), refused)
 
 def test_a_disk_that_is_full_for_a_while_is_a_full_outbox(path):
     """Every twentieth write finds no space: the outcome of that moment is refused, all others are there."""
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC:when=30+20"]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC:when=50+20"]
     done = subprocess.run([*command, sys.executable, "-c", FILL, str(path)], capture_output=True, text=True, check=True)
     last, refused = map(int, done.stdout.split())
     assert refused > 2
@@ -217,6 +220,12 @@ def test_the_size_is_told_without_opening_the_database(path, small):
     small.mark_receipted(small.last_seq(), [])
     assert small.make_room(0.5) > 0
     assert outbox_bytes(path) < 0.6 * room_for_outcomes(SMALL), "what was removed counts as free at once"
+
+
+def test_those_who_take_files_in_see_a_full_outbox_as_soon_as_it_is_full(path, small):
+    with pytest.raises(OutboxFull):
+        fill(small, 10_000)
+    assert outbox_bytes(path) >= room_for_outcomes(SMALL)
 
 
 def test_it_is_looked_at_once_a_second_and_says_it_in_words(tmp_path):
@@ -281,7 +290,7 @@ class Full:
         self.tried.append(intake.id)
         if self.errors:
             raise self.errors.pop(0)
-        self.spool.settle(intake, answered=True)
+        self.spool.settle(intake, f"done/{intake.id}")
 
     def raise_if_damaged(self):
         pass
@@ -296,7 +305,7 @@ class StopWhen:
 
 
 def test_infer_waits_with_the_file_in_the_spool_and_blames_no_picture(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("edge.infer._RESCAN_S", 0.01)
+    monkeypatch.setattr("edge.infer_loop._RESCAN_S", 0.01)
     spool = Spool(tmp_path / "state")
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"1")
@@ -353,3 +362,38 @@ def test_an_outbox_of_the_first_layout_is_brought_up_to_date(path):
         newer.execute("PRAGMA user_version = 99")
     with pytest.raises(Exception, match="newer version"):
         Outbox(path, "clinic-1")
+
+
+def test_an_outbox_of_the_second_layout_is_brought_up_to_date(path):
+    with closing(Outbox(path, "clinic-1")) as box:
+        box.record(Entry("a", "result", lambda seq: b"1", place="0a1b.dcm"))
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript("DROP INDEX outcome_place; DROP INDEX outcome_void; PRAGMA user_version = 2;")
+    with closing(Outbox(path, "clinic-1")) as box:
+        assert (box.last_seq(), box.number_of_place("0a1b"), box.number_of_place("0a1")) == (1, 1, 1)
+    assert _plan(path, "SELECT number FROM outcome WHERE place BETWEEN 'a' AND 'b'").endswith("outcome_place (place>? AND place<?)")
+
+
+def test_the_page_finds_a_study_without_reading_every_outcome(path):
+    with closing(Outbox(path, "clinic-1")):
+        pass
+    asked = [sql for sql in _asked_by_the_page(path) if "LIMIT" not in sql]  # which reads the newest of them alone
+    assert len(asked) == 4
+    assert [sql for sql in asked if "SCAN outcome" in _plan(path, sql) and "INDEX" not in _plan(path, sql)] == []
+
+
+def _asked_by_the_page(path):
+    asked = []
+    with closing(OutboxReader(path, "clinic-1")) as box:
+        box._db.exec_trace = lambda cursor, sql, values: asked.append(cursor.expanded_sql) or True
+        box.number_of_place("0a1b")
+        box.voided()
+        box.listing(200)
+        box.row(1)
+        box.waiting()
+    return [sql for sql in asked if "FROM outcome" in sql]
+
+
+def _plan(path, sql):
+    with closing(sqlite3.connect(path)) as reader:
+        return "; ".join(row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {sql}"))

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.contract.seqset import SeqSet
+from edge.contract.types import MAX_SEQ
 
 seqs = st.integers(1, 40)
 ranges = st.tuples(seqs, seqs).map(sorted).map(tuple)
@@ -43,3 +44,19 @@ def test_a_range_must_make_sense():
     for first, last in ((0, 1), (5, 4)):
         with pytest.raises(ValueError, match="no range"):
             SeqSet().add_range(first, last)
+
+
+@given(st.lists(ranges, max_size=12), st.integers(1, 45), st.integers(1, 5))
+def test_a_window_says_where_it_is_the_whole(parts, seq, most):
+    held = SeqSet(0, parts)
+    found, within = held.window(seq, most)
+    assert len(found) == min(most, held.range_count)
+    assert (within is None) == (len(found) == len(held.ranges))
+    first, last = within or (1, MAX_SEQ)
+    assert [span for span in held.ranges if first <= span[0] and span[1] <= last] == found
+    later = [span for span in held.ranges if span[1] >= seq]
+    assert set(later[:most]) <= set(found), "what follows comes first"
+    assert not within or first <= found[0][0] <= found[-1][1] <= last
+    assert [held.range_of(one) for one in range(held.through + 1, 45)] == [
+        next((span for span in held.ranges if span[0] <= one <= span[1]), None) for one in range(held.through + 1, 45)
+    ]

@@ -1,3 +1,5 @@
+import errno
+import hashlib
 import os
 import threading
 import time
@@ -5,8 +7,9 @@ import time
 import pytest
 
 from edge.config import Watch
-from edge.spool import Spool
-from edge.watch import FolderWatch
+from edge.local import LocalFacts, LocalStore
+from edge.spool import LEAST_FREE, Spool
+from edge.watch import FolderWatch, watch_forever
 
 
 @pytest.fixture
@@ -137,8 +140,7 @@ def test_a_file_that_is_half_copied_across_file_systems_is_no_intake(place, spoo
 
     monkeypatch.setattr(os, "rename", other_file_system)
     seen = []
-    monkeypatch.setattr("shutil.copyfileobj", lambda read, write, size: seen.append(spool.pending()))
-    spool.admit(place / "inbox/a.png")
+    Spool(spool.incoming.parent, lambda: seen.append(spool.pending())).admit(place / "inbox/a.png")
     assert seen == [[]]
 
 
@@ -148,30 +150,114 @@ def test_the_same_name_and_bytes_put_there_twice_are_two_intakes(place, spool):
         (place / "inbox/a.png").write_bytes(b"picture")
         intake = spool.admit(place / "inbox/a.png")
         ids.add(intake.id)
-        spool.settle(intake, answered=True)
+        spool.settle(intake, spool.place(intake.id, intake.original_name, answered=True))
     assert len(ids) == 2
 
 
 def test_settled_files_bear_no_senders_name_and_settling_twice_is_fine(place, spool):
     (place / "inbox/Jane Doe 1970.dcm").write_bytes(b"1")
     intake = spool.admit(place / "inbox/Jane Doe 1970.dcm")
-    target = spool.settle(intake, answered=False)
-    assert spool.settle(intake, answered=False) == target
+    put = spool.place(intake.id, intake.original_name, answered=False)
+    target = spool.settle(intake, put)
+    assert spool.settle(intake, put) == target
     assert target.parent == spool.aside
     assert "Doe" not in target.name
     assert target.suffix == ".dcm"
     assert target.read_bytes() == b"1"
 
 
-def test_only_answered_pictures_are_removed_for_room_the_oldest_first(place, spool):
+def settle_six(place, spool):
+    """Six files, each with an older time than the one before, as a sender that keeps times may do; the last two go aside."""
     for number in range(6):
         path = place / f"inbox/{number}.png"
-        path.write_bytes(b"x" * 100)
-        os.utime(path, (number, number))
-        spool.settle(spool.admit(path), answered=number < 4)
+        path.write_bytes(b"%d" % number * 100)
+        os.utime(path, (100 - number, 100 - number))
+        intake = spool.admit(path)
+        spool.settle(intake, spool.place(intake.id, intake.original_name, answered=number < 4))
+
+
+def test_only_answered_pictures_are_removed_for_room_the_oldest_first(place, spool):
+    settle_six(place, spool)
     assert spool.trim_done(250) == 2
-    assert sorted(os.stat(p).st_mtime for p in spool.done.iterdir()) == [2, 3]
+    assert sorted(path.read_bytes()[:1] for path in spool.done.iterdir()) == [b"2", b"3"]
     assert len(list(spool.aside.iterdir())) == 2
+
+
+def test_what_came_last_goes_last_though_the_clock_went_back(place, spool, monkeypatch):
+    settle_six(place, spool)
+    monkeypatch.setattr("time.time_ns", lambda: 1_000)  # 1970, after a power cut: another process, too
+    again = Spool(place / "state")
+    (place / "inbox/new.png").write_bytes(b"n" * 100)
+    again.settle(again.admit(place / "inbox/new.png"), "done/new.png")
+    assert again.trim_done(100) == 4
+    assert [path.read_bytes()[:1] for path in again.done.iterdir()] == [b"n"]
+
+
+def test_the_names_of_the_newest_are_kept_though_the_clock_went_back(tmp_path, monkeypatch):
+    LocalStore(tmp_path).write("aa", LocalFacts(patient_name="Old"))
+    monkeypatch.setattr("time.time_ns", lambda: 1_000)
+    store = LocalStore(tmp_path)
+    store.write("bb", LocalFacts(patient_name="New"))
+    assert store.trim(1) == 1
+    assert (store.read("aa").patient_name, store.read("bb").patient_name) == (None, "New")
+
+
+@pytest.fixture
+def elsewhere(place, monkeypatch):
+    """The inbox as a file system of its own."""
+    real = os.rename
+
+    def other_file_system(source, target):
+        if "inbox" in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", other_file_system)
+    return place / "inbox"
+
+
+def test_what_is_too_large_on_another_file_system_stays_there_and_others_are_taken(elsewhere, spool, caplog):
+    watch = FolderWatch(Watch(folder=str(elsewhere)), spool, max_bytes=1000)
+    (elsewhere / "a.png").write_bytes(b"x" * 1001)
+    (elsewhere / "b.png").write_bytes(b"x" * 1000)
+    assert watch.run_once(1.0) == 1
+    watch.close()
+    assert names(spool) == ["b.png"]
+    assert "File too large" in caplog.text
+    assert [path.name for path in elsewhere.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("moment", ["before", "while"])
+def test_a_copy_that_finds_no_room_leaves_nothing_behind(elsewhere, spool, monkeypatch, moment):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (elsewhere / "a.png").write_bytes(b"picture")
+    if moment == "before":
+        monkeypatch.setattr("edge.spool.free_bytes", lambda folder: LEAST_FREE + 6)
+    else:
+        monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.admit(elsewhere / "a.png")
+    assert list(spool.incoming.iterdir()) == []
+    monkeypatch.undo()
+    spool.admit(elsewhere / "a.png")
+    assert names(spool) == ["a.png"]
+
+
+def test_what_could_not_be_removed_from_its_folder_is_not_copied(elsewhere, spool, monkeypatch):
+    (elsewhere / "a.png").write_bytes(b"picture")
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)  # root may write everywhere
+    with pytest.raises(PermissionError):
+        spool.admit(elsewhere / "a.png")
+    assert list(spool.incoming.iterdir()) == []
+
+
+def test_half_copies_of_a_process_that_ended_are_removed(spool):
+    (spool.incoming / ".0a1b.part").write_bytes(b"half")
+    (spool.incoming / "0a1b~a.png").write_bytes(b"whole")
+    spool.remove_half_copied()
+    assert [path.name for path in spool.incoming.iterdir()] == ["0a1b~a.png"]
 
 
 def test_the_oldest_is_answered_first(place, spool):
@@ -197,3 +283,40 @@ def test_many_files_at_once_from_many_writers(place, spool, watch):
     for thread in threads:
         thread.join()
     assert len(spool.pending()) == 100
+
+
+def test_a_large_file_is_progress_piece_by_piece(place, spool, monkeypatch):
+    told = []
+    spool = Spool(spool.incoming.parent, lambda: told.append(True))
+    (place / "inbox/large.png").write_bytes(bytes(20 << 20))
+    intake = spool.admit(place / "inbox/large.png")
+    assert not told, "a rename is no work"
+    assert spool.make_durable(intake) == hashlib.sha256(bytes(20 << 20)).hexdigest()
+    assert len(told) >= 20
+    told.clear()
+    (place / "inbox/large.png").write_bytes(bytes(20 << 20))
+    real = os.rename
+
+    def other_file_system(source, target):
+        if "inbox" in str(source):
+            raise OSError(18, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", other_file_system)
+    assert spool.admit(place / "inbox/large.png").path.stat().st_size == 20 << 20
+    assert len(told) >= 5
+
+
+def test_what_came_while_nobody_watched_is_taken_when_it_has_settled(place, spool):
+    (place / "inbox/a.png").write_bytes(b"picture")
+    settings = Watch(folder=str(place / "inbox"), settle_s=0.2, rescan_s=60.0)
+    watch = FolderWatch(settings, spool)
+    until = time.monotonic() + 10
+
+    class Stop:
+        def is_set(self):
+            return bool(spool.pending()) or time.monotonic() > until
+
+    watch_forever(watch, settings, Stop())
+    watch.close()
+    assert names(spool) == ["a.png"]

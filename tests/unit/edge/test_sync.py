@@ -176,7 +176,7 @@ def test_one_outcome_that_gets_no_receipt_holds_up_no_other(tmp_path):
 def test_many_outcomes_that_get_no_receipt_hold_up_no_new_one(tmp_path):
     def centre(frames):
         seqs = [int(f.payload) for f in frames if f.channel is Channel.RESULT]
-        return [line.receipt(0, plus=[(100, 200)])] if max(seqs) > 99 else []
+        return [line.receipt(0, plus=[(100, 100)])] if max(seqs) > 99 else []
 
     line = Line(tmp_path, centre)
     line.record(99)

@@ -1,0 +1,37 @@
+"""What would keep the page from being served, without starting it."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from edge.config import Page
+from edge.errors import ConfigError
+from edge.lifecycle import is_running
+from edge.listening import require_free
+from edge.page.session import load_pin
+
+
+def describe(page: Page, state: Path) -> str:
+    """Return where the page is.
+
+    Raises:
+        ConfigError: with what is wrong.
+    """
+    load_pin(Path(page.pin))
+    require_tls(page)
+    if not is_running(state, "page"):
+        require_free("[page]", page.address, page.port)
+    alone = "; this machine alone can open it" if page.address.startswith("127.") else ""
+    return f"{'https' if page.certificate else 'http'}://{page.address}:{page.port}{alone}"
+
+
+def require_tls(page: Page) -> None:
+    """Raise ConfigError if only one of certificate and key is named, or they cannot be used."""
+    if bool(page.certificate) != bool(page.private_key):
+        raise ConfigError("[page] names a certificate or a private_key alone; TLS needs both.")
+    if page.certificate:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(page.certificate, page.private_key)
+        except OSError as error:
+            raise ConfigError(f"The TLS files of [page] cannot be used ({error.strerror or error}).") from None
