@@ -6,62 +6,31 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from edge.config import load_config
 from edge.contract.codec import decode_outcome
 from edge.journal import journal_path, read_events, read_standing
 from edge.page.words import LANGUAGES, words
-from tests.support.browser import chromium, watch
-from tests.support.clinic import Device, make_device, small_picture
-from tests.support.processes import free_port, listens, wait_for
+from tests.support.clinic import make_device, small_picture
+from tests.support.clinic_page import ENGLISH, Clinic, entered, running_clinic
+from tests.support.processes import free_port, wait_for
 
-ENGLISH = words("en")
 expect.set_options(timeout=20_000)
 PHONE = {"width": 360, "height": 740}
 NEEDED = 3
 
 
-@dataclass
-class Clinic:
-    device: Device
-    home: str
-    pin: str
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
     device = make_device(tmp_path_factory.mktemp("clinic"), f"mqtt://127.0.0.1:{free_port()}", readings=NEEDED)
-    page = load_config(device.config).page
-    assert page is not None
-    device.start()
-    try:
-        wait_for(lambda: listens(page.port), "the page", 60)
+    with running_clinic(device) as clinic:
         for seed in range(NEEDED + 1):
             small_picture(device.inbox / f"film-{seed}.png", seed, side=300)
         wait_for(lambda: device.waiting() == NEEDED + 1, "every film has its answer", 60)
-        yield Clinic(device, f"http://127.0.0.1:{page.port}", Path(page.pin).read_text().strip())
-    finally:
-        device.stop()
-
-
-def entered(browser: Browser, clinic: Clinic, **options: object) -> Page:
-    page = watch(browser, clinic.home, locale="en-US", **options).page
-    page.goto(clinic.home)
-    page.get_by_label(ENGLISH("login.ask")).fill(clinic.pin)
-    page.get_by_role("button", name=ENGLISH("login.enter")).click()
-    expect(page.get_by_text(ENGLISH("send.drop"))).to_be_visible()
-    return page
+        yield clinic
 
 
 def results(clinic: Clinic) -> list:

@@ -7,63 +7,27 @@ import stat
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from edge.config import load_config
 from edge.page.words import LANGUAGES, words
 from export.phantom import phantom
-from tests.support.browser import chromium, watch
-from tests.support.clinic import Device, make_device
-from tests.support.processes import free_port, listens, wait_for
+from tests.support.browser import watch
+from tests.support.clinic import make_device
+from tests.support.clinic_page import ENGLISH, Clinic, entered, running_clinic
+from tests.support.processes import free_port, wait_for
 from tests.unit.edge.test_decode import dicom
 
-ENGLISH = words("en")
 expect.set_options(timeout=20_000)  # a busy machine draws a film in seconds
 PHONE = {"width": 360, "height": 740}
 
 
-@dataclass
-class Clinic:
-    device: Device
-    home: str
-    pin: str
-    film: Path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
-    folder = tmp_path_factory.mktemp("clinic")
-    device = make_device(folder, f"mqtt://127.0.0.1:{free_port()}")
-    page = load_config(device.config).page
-    assert page is not None
-    film = dicom(
-        folder / "film.dcm", phantom(7, width=900, height=1100), PatientName="Canary^Anna", PatientID="C-17", PatientAge="045Y"
-    )
-    device.start()
-    try:
-        wait_for(lambda: listens(page.port), "the page", 60)
-        yield Clinic(device, f"http://127.0.0.1:{page.port}", Path(page.pin).read_text().strip(), film)
-    finally:
-        device.stop()
-
-
-def entered(browser: Browser, clinic: Clinic, **options: object) -> Page:
-    page = watch(browser, clinic.home, locale="en-US", **options).page
-    page.goto(clinic.home)
-    page.get_by_label(ENGLISH("login.ask")).fill(clinic.pin)
-    page.get_by_role("button", name=ENGLISH("login.enter")).click()
-    expect(page.get_by_text(ENGLISH("send.drop"))).to_be_visible()
-    return page
+    with running_clinic(make_device(tmp_path_factory.mktemp("clinic"), f"mqtt://127.0.0.1:{free_port()}")) as clinic:
+        yield clinic
 
 
 def send(page: Page, clinic: Clinic, path: Path) -> None:
@@ -72,9 +36,10 @@ def send(page: Page, clinic: Clinic, path: Path) -> None:
     page.wait_for_url(re.compile(r"/studies/\d+$"), timeout=30_000)
 
 
-def test_a_film_is_dropped_and_its_answer_read(browser: Browser, clinic: Clinic) -> None:
+def test_a_film_is_dropped_and_its_answer_read(browser: Browser, clinic: Clinic, tmp_path: Path) -> None:
     page = entered(browser, clinic)
-    send(page, clinic, clinic.film)
+    who = {"PatientName": "Canary^Anna", "PatientID": "C-17", "PatientAge": "045Y"}
+    send(page, clinic, dicom(tmp_path / "film.dcm", phantom(7, width=900, height=1100), **who))
     expect(page.get_by_role("heading", name="Canary, Anna")).to_be_visible()
     expect(page.get_by_text(ENGLISH("aid"))).to_be_visible()
     expect(page.locator(".headline")).not_to_be_empty()
@@ -95,12 +60,12 @@ def test_a_film_is_dropped_and_its_answer_read(browser: Browser, clinic: Clinic)
     expect(page.locator(".studies li").first).to_contain_text("Canary, Anna")
 
 
-def test_dropping_works_as_choosing_does(browser: Browser, clinic: Clinic) -> None:
+def test_dropping_works_as_choosing_does(browser: Browser, clinic: Clinic, tmp_path: Path) -> None:
     page = entered(browser, clinic)
     transfer = page.evaluate_handle(
         """bytes => { const transfer = new DataTransfer();
         transfer.items.add(new File([new Uint8Array(bytes)], "dropped.dcm")); return transfer; }""",
-        list(dicom(clinic.film.with_name("dropped.dcm"), phantom(8), SOPInstanceUID="1.2.3.8").read_bytes()),
+        list(dicom(tmp_path / "dropped.dcm", phantom(8), SOPInstanceUID="1.2.3.8").read_bytes()),
     )
     page.dispatch_event("#send", "drop", {"dataTransfer": transfer})
     page.wait_for_url(re.compile(r"/studies/\d+$"), timeout=30_000)
@@ -163,9 +128,9 @@ def test_what_is_no_film_says_what_to_do(browser: Browser, clinic: Clinic, tmp_p
     expect(page.get_by_text(ENGLISH("send.empty"))).to_be_visible()
 
 
-def test_a_wrong_patient_is_taken_back(browser: Browser, clinic: Clinic) -> None:
+def test_a_wrong_patient_is_taken_back(browser: Browser, clinic: Clinic, tmp_path: Path) -> None:
     page = entered(browser, clinic)
-    send(page, clinic, dicom(clinic.film.with_name("wrong.dcm"), phantom(9), SOPInstanceUID="1.2.3.9"))
+    send(page, clinic, dicom(tmp_path / "wrong.dcm", phantom(9), SOPInstanceUID="1.2.3.9"))
     address = page.url
     page.get_by_text(ENGLISH("study.wrong_patient"), exact=True).click()
     page.get_by_role("button", name=ENGLISH("study.wrong_patient.do")).click()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,16 +14,10 @@ from export.predictions import Picture, Predictions
 from export.report.inputs import CardTexts, HeatMap, SamplePicture
 from export.report.page import Made, Parts, write_report
 from export.report.pictures import png
-from tests.support.browser import chromium, watch
+from tests.support.browser import watch
 
 CLASSES = ["normal", "pneumonia", "covid19"]
 LONG = "47fc1a0adf12730c13aab06aaf4b38b83db9d748720e5d2e38938fd7d2a4336c"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

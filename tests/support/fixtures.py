@@ -6,11 +6,20 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.support.browser import chromium
 from tests.support.mosquitto import Mosquitto, loopback_mosquitto
 from tests.support.postgres import Postgres, temporary_postgres
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium for one file of tests: while it runs, no other event loop can be started in its thread."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 from edge.contract import codec
 from edge.contract.topics import Channel
 from tests.support import messages
-from tests.support.browser import Watched, chromium, watch
+from tests.support.browser import Watched, watch
 from tests.support.centre import ROOT, aggregator, dashboard
 from tests.support.messages import EPOCH
 from tests.support.mosquitto import Mosquitto
@@ -29,13 +29,6 @@ class Scene:
     home: str
     device: WireDevice
     database: Path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
