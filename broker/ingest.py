@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from edge.contract import codec, topics
-from edge.contract.errors import ContractError
+from edge.contract.errors import UNREADABLE, ContractError
 from edge.contract.messages import AnyOutcome, Hello, Reply, Status
 from edge.contract.topics import Channel
 
@@ -171,7 +171,7 @@ def _loosely(payload: bytes, device: str) -> tuple[str | None, int | None, bool]
         return None, None, False
     try:
         loose = _loose.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None, None, False
     epoch = loose.epoch if isinstance(loose.epoch, str) and _EPOCH.fullmatch(loose.epoch) else None
     seq = loose.seq if type(loose.seq) is int and 1 <= loose.seq <= _MAX_SEQ else None

@@ -114,7 +114,7 @@ def _disk(path: Path) -> Finding:
 
 def _room(device: Device, state: Path) -> Finding:
     try:
-        room = Capacity(state, device.storage.results_mb * 2**20).room()
+        room = Capacity(state, device.storage.results_bytes).room()
     except OSError as error:
         return Finding("room", False, f"{state}: {error.strerror}")
     advice = {

@@ -49,7 +49,7 @@ def watch(arguments: Arguments) -> None:
             raise CxrError(f"The watched folder {device.watch.folder} is not there. Make it, or mount the disk that holds it.")
         spool = Spool(Path(device.state), notifier.progress)
         spool.remove_half_copied()
-        capacity = Capacity(Path(device.state), device.storage.results_mb * 2**20)
+        capacity = Capacity(Path(device.state), device.storage.results_bytes)
         max_bytes = device.decode.max_file_mb * 2**20
         watch = FolderWatch(device.watch, spool, capacity.has_room, max_bytes)
         notifier.ready("takes what is put into the watched folder")
@@ -103,7 +103,7 @@ def _infer_with(device: Device, decoder: Any, stop: Any, notifier: Notifier) -> 
         local.trim(device.storage.keep_local)
 
     try:
-        most, progress = device.storage.results_mb * 2**20, notifier.progress
+        most, progress = device.storage.results_bytes, notifier.progress
         with outbox_of_infer(state / "outbox.db", device.device, most, stop, progress) as outbox:
             if device.pacs is not None:
                 begin(state, outbox)
@@ -144,7 +144,7 @@ def dicom(arguments: Arguments) -> None:
         spool = Spool(state)
         spool.remove_parts()
         max_bytes = device.decode.max_file_mb * 2**20
-        capacity = Capacity(state, device.storage.results_mb * 2**20)
+        capacity = Capacity(state, device.storage.results_bytes)
         admission = Admission(spool, max_bytes, capacity.has_room)
         judge = Judge(spool, state / "outbox.db", device.device)
         reporter = Reporter(Requests(state / "commitments"), judge, connector(device.dicom, peers, limits))
@@ -211,7 +211,7 @@ def page(arguments: Arguments) -> None:
     sessions = Sessions(partial(load_pin, Path(device.page.pin)))
     with only_one(state, "page"):
         reading, requests = Reading(state / "outbox.db", device.device), Requests(state)
-        capacity = Capacity(state, device.storage.results_mb * 2**20)
+        capacity = Capacity(state, device.storage.results_bytes)
         try:
             manifest = read_manifest(bundle_folder(device.model.bundle))
         except CxrError:

@@ -43,7 +43,7 @@ def relay(arguments: Arguments) -> None:
         except CxrError as error:
             logging.error("%s", error)  # what waits is delivered all the same
             manifest = None
-        path, most = Path(device.state) / "outbox.db", device.storage.results_mb * 2**20
+        path, most = Path(device.state) / "outbox.db", device.storage.results_bytes
         try:
             with outbox_of_relay(path, device.device, most, stop, notifier.progress) as outbox:
                 _relay_with(device, outbox, StatusWriter(device, manifest, outbox), stop, notifier)

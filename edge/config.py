@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from edge.contract.errors import UNREADABLE
 from edge.contract.types import DeviceId, FacilityId
 from edge.errors import ConfigError
 
@@ -62,6 +63,11 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_images_mb: Annotated[int, Meta(ge=0)] = 4096
     keep_receipted: Annotated[int, Meta(ge=0)] = 20_000
     keep_local: Annotated[int, Meta(ge=0)] = 5_000
+
+    @property
+    def results_bytes(self) -> int:
+        """What the outbox may take, log included."""
+        return self.results_mb * 2**20
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,7 +189,7 @@ def load_config(path: Path) -> Device:
         device = msgspec.toml.decode(text, type=Device)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}. Correct that line; docs/reference/device-toml.md lists every key.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     return _with_absolute_paths(device, path.resolve().parent)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Callable
@@ -14,14 +13,12 @@ import msgspec
 
 from edge.config import Decode
 from edge.decoder_process import DecoderProcess
-from edge.decoder_protocol import LENGTH, Answer, NotReady, Request, frame_length
+from edge.decoder_protocol import Answer, NotReady, Request, await_frame, frame
 
 _ENDED_BY = {-signal.SIGXCPU: "decoder_timeout", -signal.SIGKILL: "decoder_memory"}
 """SIGXCPU is the CPU limit; SIGKILL comes from the kernel when the machine is out of memory."""
 
 T = TypeVar("T")
-
-_PIPE_BYTES = 1 << 16
 
 _DIED = frozenset({"decoder_crashed", "decoder_memory"})
 
@@ -56,9 +53,8 @@ class Decoder:
         """
         path.stat()
         request = Request(os.fsencode(path), self._limits.max_file_mb * 1024 * 1024, self._limits.max_megapixels * 1_000_000)
-        frame = msgspec.msgpack.encode(request)
-        frame = LENGTH.pack(len(frame)) + frame
-        asked = self._ask(frame)
+        order = frame(msgspec.msgpack.encode(request))
+        asked = self._ask(order)
         try:
             done = work()
         except BaseException:
@@ -68,7 +64,7 @@ class Decoder:
         # A child that dies says little about the picture (the machine may be short of memory, someone may have ended it):
         # each picture has a second chance. One that hangs had all its time.
         if isinstance(answer, NotReady) and answer.reason in _DIED:
-            answer = self._answer(self._ask(frame))
+            answer = self._answer(self._ask(order))
         return answer, done
 
     def close(self) -> None:
@@ -83,10 +79,10 @@ class Decoder:
         self._child = self._start()
         return code
 
-    def _ask(self, frame: bytes) -> bool:
+    def _ask(self, order: bytes) -> bool:
         """Hand a request to the child; return whether it took it (a child that has died is noticed here or on reading)."""
         try:
-            os.write(self._child.requests, frame)
+            os.write(self._child.requests, order)
         except BrokenPipeError:
             return False
         return True
@@ -96,25 +92,10 @@ class Decoder:
         try:
             if not asked:
                 raise EOFError
-            return self._answers.decode(self._read(deadline))
+            return self._answers.decode(await_frame(self._child.answers, deadline))
         except TimeoutError:
             self._replace(0)
             return NotReady(False, "decoder_timeout")
         except (EOFError, ValueError, msgspec.DecodeError):
             code = self._replace(1.0)  # so that its own exit status is seen, not that of our kill
             return NotReady(False, _ENDED_BY.get(code, "decoder_crashed"), f"exit status {code}")
-
-    def _read(self, deadline: float) -> memoryview:
-        """Return the content of one frame. There is never more than one in the pipe."""
-        poll = select.poll()
-        poll.register(self._child.answers, select.POLLIN)
-        frame = bytearray()
-        while len(frame) < LENGTH.size or len(frame) < LENGTH.size + frame_length(frame[: LENGTH.size]):
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1e3):
-                raise TimeoutError
-            part = os.read(self._child.answers, _PIPE_BYTES)
-            if not part:
-                raise EOFError
-            frame += part
-        return memoryview(frame)[LENGTH.size :]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import select
 import struct
-from typing import BinaryIO
+import time
+from typing import IO
 
 import msgspec
 
 from edge.headers import NO_HEADERS, Headers
 
-LENGTH = struct.Struct(">I")
 MAX_FRAME = 16 * 1024 * 1024
+
+_LENGTH = struct.Struct(">I")
+_PIPE_BYTES = 1 << 16
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -43,29 +48,59 @@ class NotReady(msgspec.Struct, frozen=True, tag=True):
 Answer = Ready | NotReady
 
 
-def write_frame(pipe: BinaryIO, content: bytes) -> None:
+def frame(content: bytes) -> bytes:
+    """Return one message as it goes through the pipe."""
+    return _LENGTH.pack(len(content)) + content
+
+
+def write_frame(pipe: IO[bytes], content: bytes) -> None:
     """Write one message and flush it."""
-    pipe.write(LENGTH.pack(len(content)) + content)
+    pipe.write(frame(content))
     pipe.flush()
 
 
-def read_frame(pipe: BinaryIO) -> bytes | None:
+def read_frame(pipe: IO[bytes]) -> bytes | None:
     """Return one message, or None when the other end has closed.
 
     Raises:
         ValueError: if the length is impossible, which means that something else wrote into the pipe.
     """
-    head = pipe.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
         return None
-    length = frame_length(head)
+    length = _length(head)
     content = pipe.read(length)
     return content if len(content) == length else None
 
 
-def frame_length(head: bytes | bytearray) -> int:
-    """Return the length that four bytes announce. Raises ValueError beyond `MAX_FRAME`."""
-    (length,) = LENGTH.unpack(head)
+def await_frame(pipe: int, deadline: float) -> memoryview:
+    """Return the content of one message from a file descriptor in which there is never more than one.
+
+    Args:
+        pipe: what is read from.
+        deadline: on the clock of `time.monotonic`.
+
+    Raises:
+        TimeoutError: if the whole of it was not there in time.
+        EOFError: if the other end closed before.
+        ValueError: if the length is impossible, which means that something else wrote into the pipe.
+    """
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    whole = bytearray()
+    while len(whole) < _LENGTH.size or len(whole) < _LENGTH.size + _length(whole[: _LENGTH.size]):
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1e3):
+            raise TimeoutError
+        part = os.read(pipe, _PIPE_BYTES)
+        if not part:
+            raise EOFError
+        whole += part
+    return memoryview(whole)[_LENGTH.size :]
+
+
+def _length(head: bytes | bytearray) -> int:
+    (length,) = _LENGTH.unpack(head)
     if length > MAX_FRAME:
         raise ValueError(f"a frame of {length} bytes")
     return int(length)

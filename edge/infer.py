@@ -48,14 +48,6 @@ class Decodes(Protocol):
         ...
 
 
-class Committed(Protocol):
-    """See `edge.trials.Trials.committed`."""
-
-    def __call__(self, intake: Intake, place: str) -> None:
-        """Take note."""
-        ...
-
-
 class Inference:
     """Takes intakes one after the other from the spool to the outbox."""
 
@@ -68,7 +60,7 @@ class Inference:
         writer: OutcomeWriter,
         local: LocalStore,
         silence: Silence,
-        committed: Committed | None = None,
+        committed: Callable[[Intake, str], object] = lambda intake, place: None,
         count: Callable[[str, str, Mapping[str, float]], object] = lambda kind, reason, timings_ms: None,
     ) -> None:
         """Wire one up.
@@ -200,8 +192,7 @@ class Inference:
             earlier_keys=self._writer.earlier_keys(picture),
         )
         seq, new = self._outbox.record(entry)
-        if self._committed is not None:
-            self._committed(intake, place)
+        self._committed(intake, place)
         self._spool.settle(intake, place)
         if new:
             self._count(kind, reason, timings_ms)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edge.commissioning import Event, Standing, standing
+from edge.contract.errors import UNREADABLE
 from edge.durable import fsync_folder
 from edge.errors import JournalDamaged
 
@@ -36,7 +37,7 @@ def read_events(path: Path) -> list[Event]:
         return []
     try:
         return [_EVENT.decode(line) for line in content[: _acknowledged(content)].splitlines()]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise JournalDamaged(
             f"The journal {path} is damaged ({error}). `cxr-edge run` puts it aside, and no answer is shown until a new release."
         ) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.contract.errors import UNREADABLE
 from edge.errors import CxrError
 from edge.succession import Succession
 
@@ -63,7 +64,7 @@ class LocalStore:
         """Return the facts of an intake; NOTHING if there are none or they are damaged."""
         try:
             return msgspec.msgpack.decode(self._path(intake_id).read_bytes(), type=LocalFacts)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (OSError, *UNREADABLE):
             return NOTHING
 
     def trim(self, keep: int) -> int:

@@ -9,6 +9,7 @@ import msgspec
 
 from edge import __version__
 from edge.contract.bundle import BUNDLE_SCHEMA, MANIFEST_NAME, Manifest
+from edge.contract.errors import UNREADABLE
 from edge.errors import BundleError
 
 SHIPPED = Path(__file__).parent / "models" / "chest"
@@ -36,14 +37,14 @@ def read_manifest(folder: Path) -> Manifest:
         schema = msgspec.json.decode(content, type=_Version).schema
     except OSError as error:
         raise BundleError(f"There is no model at {folder} ({error.strerror}). {REPAIR}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from None
     if schema != BUNDLE_SCHEMA:
         cure = "Upgrade the software" if schema > BUNDLE_SCHEMA else "Take a bundle that was made for this software"
         raise BundleError(f"{path} has bundle version {schema}, this software reads {BUNDLE_SCHEMA}. {cure}.")
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _damaged(path, error) from None
     if _parts(manifest.minimum_software) > _parts(__version__):
         raise BundleError(

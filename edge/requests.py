@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edge.commissioning import Label, Person
+from edge.contract.errors import UNREADABLE
 from edge.contract.types import Code, Epoch, Probability, Seq
 from edge.durable import write_durably
 
@@ -88,7 +89,7 @@ class Requests:
         for _, name in files:
             try:
                 found.append((Path(name), _REQUEST.decode(Path(name).read_bytes())))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 found.append((Path(name), None))
             except FileNotFoundError:
                 continue  # done meanwhile

@@ -37,7 +37,7 @@ class StatusWriter:
     def __call__(self, state: State) -> Status:
         """Return the status as it is now."""
         state_folder = Path(self.device.state)
-        room = Capacity(state_folder, self.device.storage.results_mb * 2**20).room()
+        room = Capacity(state_folder, self.device.storage.results_bytes).room()
         shown, because = shown_and_why(read_standing(state_folder), self.device.commissioning.readings)
         board = read_board()
         return Status(

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edge.clock import boot_id
+from edge.contract.errors import UNREADABLE
 
 STEPS = ("decode", "total")
 
@@ -64,7 +65,7 @@ def read_tally(state: Path) -> Tally:
     """Return what was counted; nothing if that cannot be read."""
     try:
         return msgspec.json.decode(_of_infer(state).read_bytes(), type=Tally)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (OSError, *UNREADABLE):
         return Tally()
 
 

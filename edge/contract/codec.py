@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edge.contract.errors import ContractError
+from edge.contract.errors import UNREADABLE, ContractError
 from edge.contract.messages import MAX_BYTES, SCHEMA, AnyMessage, AnyOutcome, Command, Hello, Receipt, Reply, Status
 
 
@@ -15,8 +15,6 @@ class _Version(msgspec.Struct):
 
 
 Message = TypeVar("Message", AnyOutcome, Status, Hello, Receipt, Command, Reply)
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.json.Encoder()
 _version = msgspec.json.Decoder(_Version)
@@ -80,7 +78,7 @@ def _decode(decoder: msgspec.json.Decoder[Message], payload: bytes) -> Message:
         # A newer version may well break today's rules, so the version is looked at before the blame is laid.
         _check_version(payload)
         raise ContractError("invalid", str(error)) from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ContractError("not_json", str(error)) from None
     if message.schema != SCHEMA:
         raise ContractError("unknown_schema", f"schema {message.schema}, this software reads {SCHEMA}")
@@ -90,7 +88,7 @@ def _decode(decoder: msgspec.json.Decoder[Message], payload: bytes) -> Message:
 def _check_version(payload: bytes) -> None:
     try:
         version = _version.decode(payload).schema
-    except _UNREADABLE:  # it reads further than the decoder that stopped at the first wrong field
+    except UNREADABLE:  # it reads further than the decoder that stopped at the first wrong field
         return
     if version != SCHEMA:
         raise ContractError("unknown_schema", f"schema {version}, this software reads {SCHEMA}")

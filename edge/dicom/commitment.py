@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.contract.errors import UNREADABLE
 from edge.dicom.arrival import spool_name
 from edge.durable import write_durably
 from edge.outbox_reader import OutboxReader
@@ -88,7 +89,7 @@ class Requests:
                 continue
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=Request))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 log.warning("a request of storage commitment is damaged and was removed; its machine has to ask again")
                 path.unlink()
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from edge.config import Decode
-from edge.decoder_protocol import LENGTH, frame_length
+from edge.decoder_protocol import await_frame, write_frame
 from edge.pacs.orders import Echo, Order, Sent
 
 _START_S = 30.0
@@ -55,15 +54,15 @@ class Courier:
         Raises:
             Lost: if the child died or took too long over it.
         """
-        content = msgspec.msgpack.encode(order)
         deadline = time.monotonic() + longest_s(self._limits, order.link.silent_s)
         child = self._running()
         assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            child.stdin.write(LENGTH.pack(len(content)) + content)
-            child.stdin.flush()
-            return msgspec.msgpack.decode(_read(child, deadline), type=Sent)
+            write_frame(child.stdin, msgspec.msgpack.encode(order))
+            return msgspec.msgpack.decode(await_frame(child.stdout.fileno(), deadline), type=Sent)
         except TimeoutError:
+            child.kill()
             why = "it took too long"
         except (OSError, EOFError, ValueError, msgspec.DecodeError):
             why = "its process ended"
@@ -93,19 +92,3 @@ class Courier:
             command = [sys.executable, "-m", "edge.pacs.child", *map(str, own)]
             self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self._child
-
-
-def _read(child: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """Return the content of one frame; the child writes one for each order."""
-    assert child.stdout is not None
-    frame = b""
-    while len(frame) < LENGTH.size or len(frame) < LENGTH.size + frame_length(frame[: LENGTH.size]):
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([child.stdout], [], [], left)[0]:
-            child.kill()
-            raise TimeoutError
-        part = os.read(child.stdout.fileno(), 1 << 16)
-        if not part:
-            raise EOFError
-        frame += part
-    return frame[LENGTH.size :]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.contract.errors import UNREADABLE
 from edge.durable import write_durably
 from edge.outbox_reader import OutboxReader
 
@@ -52,7 +53,7 @@ def read_place(state: Path) -> Place | None:
         return msgspec.json.decode(_path(state).read_bytes(), type=Place)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         log.error("How far the PACS has been told cannot be read; it is told again of everything that is still here.")
         return Place()
 
