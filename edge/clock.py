@@ -33,6 +33,14 @@ def wall_clock() -> str:
     return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None).isoformat() + "Z"
 
 
+def local_time(utc: str) -> datetime.datetime | None:
+    """Return a moment of the wire (2026-01-31T12:00:00.123456Z) in the clinic's own time; None if it is none, as 31 February."""
+    try:
+        return datetime.datetime.fromisoformat(utc.rstrip("Z")).replace(tzinfo=datetime.timezone.utc).astimezone()
+    except (ValueError, OverflowError):  # the latter: the first day of the year 1, west of Greenwich
+        return None
+
+
 @functools.cache
 def boot_id() -> str:
     """Return the kernel's random id of this boot."""

@@ -11,7 +11,7 @@ from typing import Literal
 import edge
 from edge.board import read_board
 from edge.capacity import Capacity
-from edge.clock import boot_id, synchronised, wall_clock
+from edge.clock import boot_id, local_time, synchronised, wall_clock
 from edge.commissioning import shown_and_why
 from edge.config import Device
 from edge.contract.bundle import Manifest
@@ -87,7 +87,8 @@ def oldest_waiting_s(outbox: OutboxReader) -> float:
         if outcome.boot_id == boot_id():
             return round(max(now - outcome.monotonic_ns / 1e9, 0.0), 1)
         if outcome.clock_synchronised and synchronised():
-            then = datetime.datetime.fromisoformat(outcome.recorded_at.replace("Z", "+00:00"))
-            return round(max((datetime.datetime.now(datetime.timezone.utc) - then).total_seconds(), now), 1)
+            then = local_time(outcome.recorded_at)
+            since = 0.0 if then is None else (datetime.datetime.now(datetime.timezone.utc) - then).total_seconds()
+            return round(max(since, now), 1)
         return round(now, 1)
     return 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+from edge.clock import local_time
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.contract.reasons import NOT_SURE, advice
 
@@ -47,11 +48,7 @@ def percent(value: float) -> str:
 
 def moment(outcome: AnyOutcome) -> datetime.datetime:
     """Return when the outcome was recorded, by the clock of this device and in its time zone."""
-    try:
-        said = datetime.datetime.fromisoformat(outcome.recorded_at.rstrip("Z"))
-    except ValueError:
-        said = datetime.datetime.fromtimestamp(0)
-    return said.replace(tzinfo=datetime.timezone.utc).astimezone()
+    return local_time(outcome.recorded_at) or datetime.datetime.fromtimestamp(0).astimezone()
 
 
 def origin(outcome: AnyOutcome) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.clock import Reading as Clock
-from edge.clock import read_clock
+from edge.clock import local_time, read_clock
 from edge.commissioning import ELSE, UNDECIDED, Standing
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
@@ -16,7 +16,7 @@ from edge.journal import read_standing
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.outbox_reader import OutboxReader
 from edge.page.reading import Reading
-from edge.page.when import local, moment
+from edge.page.when import moment
 from edge.page.words import Words
 from edge.requests import Requests
 
@@ -105,7 +105,7 @@ class Studies:
         with self._reading.open() as outbox:
             voided, rows = self._voided(outbox), outbox.listing(_LISTED + 1, before=before)
             epoch = outbox.epoch
-        present = local(now.wall)
+        present = local_time(now.wall)
         today = present.date().isoformat() if present is not None and now.synchronised and before is None else ""
         days: list[Day] = []
         earlier = int(rows[_LISTED - 1]["number"]) if len(rows) > _LISTED else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from edge.clock import Reading
+from edge.clock import Reading, local_time
 from edge.contract.messages import AnyOutcome
 
 
@@ -14,16 +14,8 @@ def moment(outcome: AnyOutcome, now: Reading) -> datetime.datetime | None:
     What was recorded before the clock was set is reckoned back from now, as long as the machine has not been started again.
     """
     if outcome.clock_synchronised:
-        return local(outcome.recorded_at)
-    present = local(now.wall)
+        return local_time(outcome.recorded_at)
+    present = local_time(now.wall)
     if present is None or not now.synchronised or outcome.boot_id != now.boot_id:
         return None
     return present - datetime.timedelta(microseconds=(now.monotonic_ns - outcome.monotonic_ns) // 1000)
-
-
-def local(utc: str) -> datetime.datetime | None:
-    """Return a moment of the wire (2026-01-31T12:00:00.123456Z) in the clinic's own time; None if it is none."""
-    try:
-        return datetime.datetime.fromisoformat(utc.rstrip("Z")).replace(tzinfo=datetime.timezone.utc).astimezone()
-    except (ValueError, OverflowError):
-        return None

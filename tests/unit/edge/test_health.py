@@ -157,6 +157,13 @@ def test_the_age_of_what_an_earlier_boot_left_is_at_least_that_of_this_one(outbo
     assert oldest_waiting_s(outbox) > 86_400
 
 
+def test_a_moment_that_never_was_leaves_the_status_standing(outbox, monkeypatch):
+    monkeypatch.setattr(status.time, "clock_gettime", lambda clock: 5000.0)
+    monkeypatch.setattr(status, "synchronised", lambda: True)
+    recorded(outbox, clock_synchronised=True, recorded_at="2026-02-31T12:00:00Z")
+    assert oldest_waiting_s(outbox) == 5000.0
+
+
 def test_the_status_tells_how_the_machine_is(tmp_path, outbox, monkeypatch):
     monkeypatch.setattr(status, "read_board", lambda: Board(85.0, ["too_hot"], 1, 100, 0.5))
     note_start(tmp_path, "relay")
