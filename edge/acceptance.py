@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge.config import Device
 from edge.contract.codec import decode_outcome
@@ -24,6 +24,8 @@ from edge.mqtt import try_connection
 from edge.outbox_reader import OutboxReader
 from edge.pseudonym import load_site_key
 from edge.specimen import new_uid, write_specimen
+
+Found = TypeVar("Found")
 
 _LOOK_S = 0.1
 _NEWEST = 1000
@@ -65,15 +67,16 @@ class Journey:
             yield self._step(False, f"the film lies in the watched folder and is not taken. {self._why_not('watch', 'the folder')}")
             return
         yield self._step(True, "it is in the spool")
-        if not self._until(lambda: self._row(name)):
+        row = self._until(lambda: self._row(name))
+        if not row:
             yield self._step(False, f"the film waits in the spool and is not read. {self._why_not('infer', 'its log')}")
             return
-        row = self._row(name)
         yield self._step(True, f"it was read: {_said(row)}")
-        if not self._until(lambda: self._row(name).get("receipted")):
+        row = self._until(lambda: self._row(name, receipted=True))
+        if not row:
             yield self._step(False, f"no receipt of the centre. {self._why_no_receipt()}")
             return
-        if quarantined := self._row(name).get("quarantined"):
+        if quarantined := row.get("quarantined"):
             yield self._step(False, f"the centre has it and keeps it apart ({quarantined}). Its page says why, under quarantine.")
             return
         yield self._step(True, "the centre has it, and its receipt is here")
@@ -81,21 +84,23 @@ class Journey:
     def _step(self, ok: bool, text: str) -> Step:
         return Step(ok, time.monotonic() - self._began, text)
 
-    def _until(self, found: Callable[[], Any]) -> bool:
-        while not found():
+    def _until(self, find: Callable[[], Found]) -> Found | None:
+        """Return what was found within the time, None if nothing was."""
+        while not (found := find()):
             if time.monotonic() - self._began > self.timeout_s:
-                return False
+                return None
             time.sleep(_LOOK_S)
-        return True
+        return found
 
     def _taken(self, name: str) -> bool:
         return not (Path(self.device.watch.folder) / name).exists()
 
-    def _row(self, name: str) -> dict[str, Any]:
-        """Return what the outbox holds of the film, empty while it does not."""
+    def _row(self, name: str, *, receipted: bool = False) -> dict[str, Any]:
+        """Return what the outbox holds of the film, empty while it does not, or while there is no receipt."""
         try:
             with contextlib.closing(OutboxReader(Path(self.device.state) / "outbox.db", self.device.device)) as outbox:
-                return next((row for row in outbox.listing(_NEWEST) if row["original_name"] == name), {})
+                row: dict[str, Any] = next((row for row in outbox.listing(_NEWEST) if row["original_name"] == name), {})
+                return row if row.get("receipted") or not receipted else {}
         except OutboxError:
             return {}  # it is only just being made, or not there yet
 

@@ -31,12 +31,18 @@ def read_events(path: Path) -> list[Event]:
         JournalDamaged: if a whole line makes no sense.
         OSError: if it cannot be read.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Event], int]:
+    """Return the events, and where the last of them ends in the file."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return [], 0
+    end = _acknowledged(content)
     try:
-        return [_EVENT.decode(line) for line in content[: _acknowledged(content)].splitlines()]
+        return [_EVENT.decode(line) for line in content[:end].splitlines()], end
     except UNREADABLE as error:
         raise JournalDamaged(
             f"The journal {path} is damaged ({error}). `cxr-edge run` puts it aside, and no answer is shown until a new release."
@@ -63,10 +69,9 @@ class Journal:
             JournalDamaged: if a whole line makes no sense.
             OSError: if the disk fails.
         """
-        self.events = read_events(path)
+        self.events, self._end = _read(path)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fsync_folder(path.parent)
-        self._end = _acknowledged(path.read_bytes())
         os.ftruncate(self._file, self._end)
 
     def close(self) -> None:
