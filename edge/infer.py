@@ -26,6 +26,7 @@ from edge.identity import Identifier, Identity
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
 from edge.outbox import Entry, Outbox
+from edge.outbox_reader import Known
 from edge.outcomes import OutcomeWriter, Picture
 from edge.requests import AnyRequest, VoidRequest
 from edge.silence import Silence
@@ -70,11 +71,13 @@ class Inference:
         silence: Silence,
         committed: Committed | None = None,
         count: Callable[[str, str, Mapping[str, float]], object] = lambda kind, reason, timings_ms: None,
+        unmet: Callable[[VoidRequest], object] = lambda request: None,
     ) -> None:
         """Wire one up.
 
         `committed` is told of each intake once its outcome is in the outbox, before its file leaves the spool; `count` of each
-        new outcome: its kind, why there is no answer, how long it took.
+        new outcome of a patient: its kind, why there is no answer, how long it took; `unmet` of an outcome that was corrected and
+        is of a closed epoch, see `edge.requests.Requests.keep_unmet`.
         """
         self._spool = spool
         self._decoder = decoder
@@ -86,6 +89,7 @@ class Inference:
         self._committed = committed
         self._identifier = Identifier(outbox, writer)
         self._count = count
+        self._unmet = unmet
 
     def process(self, intake: Intake) -> int:
         """Bring one intake to its outcome; return the seq.
@@ -98,8 +102,8 @@ class Inference:
         started = time.perf_counter()
         answer, digest = self._decoder.decode_while(intake.path, lambda: self._digest(intake))
         identity = self._identifier.of(intake, answer, digest)
-        for seq in identity.replaces:
-            self._take_back(seq, CORRECTED)  # before the new one: a crash between the two repeats this, and does not leave it out
+        for known in identity.replaces:
+            self._replace(known)  # before the new one: a crash between the two repeats this, and does not leave it out
         if isinstance(answer, NotReady):
             return self._commit_without_answer(intake, identity, answer)
         try:
@@ -147,6 +151,12 @@ class Inference:
         if request.epoch != self._outbox.epoch or request.voids > self._outbox.last_seq():
             return None
         return self._take_back(request.voids, request.reason)
+
+    def _replace(self, known: Known) -> None:
+        if known.number > self._outbox.closed_before:
+            self._take_back(known.seq, CORRECTED)
+        else:
+            self._unmet(VoidRequest(epoch=known.epoch, voids=known.seq, reason=CORRECTED))
 
     def _take_back(self, voids: int, reason: str) -> int:
         picture = Picture(f"void:{self._outbox.epoch}:{voids}")

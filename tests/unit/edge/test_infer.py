@@ -1,6 +1,7 @@
 """Every intake ends in exactly one outcome, wherever the process stops in between."""
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -23,9 +24,12 @@ from edge.infer import MAX_TRIALS, Inference
 from edge.infer_loop import do_requests, infer_forever
 from edge.local import LocalStore
 from edge.outbox import Outbox
+from edge.outbox_file import damage_note
+from edge.outbox_size import RESULTS_BYTES
 from edge.outcomes import OutcomeWriter
 from edge.preprocess import INPUT_SIDE, preprocess
 from edge.pseudonym import SiteKey, chain
+from edge.rebuild import outbox_of_infer
 from edge.requests import ReadingRequest, ReleaseRequest, Requests
 from edge.silence import Site, open_silence
 from edge.spool import Spool
@@ -78,7 +82,10 @@ class Bench:
         self.local = LocalStore(self.home / "state")
         site = Site(Commissioning(readings=1), bundle.manifest.model_sha256, bundle.manifest.threshold)
         self.silence = open_silence(self.home / "state", site, self.outbox)
-        self.inference = Inference(self.spool, self.decoder, bundle, self.outbox, writer, self.local, self.silence)
+        self.requests = Requests(self.home / "state")
+        self.inference = Inference(
+            self.spool, self.decoder, bundle, self.outbox, writer, self.local, self.silence, unmet=self.requests.keep_unmet
+        )
 
     def close(self):
         self.silence.close()
@@ -288,12 +295,12 @@ def loop(bench):
         )
 
 
-def send(bench, content, answer):
+def send(bench, content, answer, intake_id=None):
     """As a machine does over the network: the intake id is made from the object."""
     bench.decoder.answers[content] = answer
     part = bench.spool.new_part()
     part.write(content)
-    return bench.spool.admit_part(part, "ab" * 16, "1.dcm")
+    return bench.spool.admit_part(part, intake_id or hashlib.sha256(content).hexdigest()[:32], "1.dcm")
 
 
 def test_an_object_that_is_sent_again_and_again_is_not_given_up(bench):
@@ -328,12 +335,12 @@ def test_what_is_committed_is_not_read_again_after_a_kill(bench, first, second, 
 
 
 def test_but_what_came_again_meanwhile_is(bench, monkeypatch):
-    send(bench, b"film", ready(1, Headers(sop_instance_uid="1.2.3")))
+    send(bench, b"film", ready(1, Headers(sop_instance_uid="1.2.3")), "ab" * 16)
     with monkeypatch.context() as killed:
         killed.setattr(bench.spool, "settle", dead)
         with pytest.raises(Dead):
             loop(bench)
-    send(bench, b"another", ready(2, Headers(sop_instance_uid="1.2.3")))  # under the same uid, over the first
+    send(bench, b"another", ready(2, Headers(sop_instance_uid="1.2.3")), "ab" * 16)  # under the same uid, over the first
     loop(bench)
     _, second = bench.outcomes()
     assert "uid_reused" in second.quality
@@ -365,6 +372,64 @@ def test_the_last_correction_is_the_one_that_is_valid_and_each_counts_once(bench
     voids = [outcome.voids for outcome in bench.outcomes() if isinstance(outcome, Void)]
     assert len(results) == 3
     assert sorted(voids) == [results[0].seq, results[1].seq]
+
+
+def standing(bench):
+    """The results that nothing takes back."""
+    outcomes, voided = bench.outcomes(), bench.outbox.voided()
+    return [one for one in outcomes if isinstance(one, Result) and (one.epoch, one.seq) not in voided]
+
+
+@pytest.mark.parametrize("way", [send, lambda bench, content, answer: bench.drop("film.dcm", content, answer)])
+@given(st.lists(st.tuples(st.sampled_from(["K-1", "K-2", "K-3"]), st.booleans()), min_size=1, max_size=7))
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_corrected_to_what_the_last_one_stands_alone(tmp_path_factory, way, sent):
+    bench = Bench(tmp_path_factory.mktemp("corrected"))
+    try:
+        for number, (patient, restarts) in enumerate(sent):
+            way(bench, str(number).encode(), film(patient_id=patient))
+            loop(bench)
+            if restarts:
+                bench.close()
+                bench.open()
+            (stands,) = standing(bench)
+            assert stands.patient == bench.key.keyed("patient", patient.lower())
+        changes = sum(one[0] != other[0] for one, other in itertools.pairwise(sent))
+        assert sum(isinstance(outcome, Result) for outcome in bench.outcomes()) == 1 + changes, "what says the same is a retry"
+    finally:
+        bench.close()
+
+
+def test_a_late_retry_of_what_was_corrected_since_changes_nothing(bench):
+    for content, number in ((b"1", "K-1"), (b"2", "K-2"), (b"1", "K-1")):
+        send(bench, content, film(patient_id=number))
+        loop(bench)
+    assert [type(outcome).__name__ for outcome in bench.outcomes()] == ["Result", "Void", "Result"]
+
+
+def rebuild(bench):
+    """A new epoch, as after damage; what was recorded is saved."""
+    bench.close()
+    path = bench.home / "outbox.db"
+    damage_note(path).touch()
+    with outbox_of_infer(path, "clinic-1", RESULTS_BYTES, Until(lambda: False)):
+        pass
+    bench.open()
+
+
+def test_what_was_answered_before_the_outbox_was_rebuilt_and_is_corrected_now_is_kept_for_the_centre_and_said(bench, caplog):
+    send(bench, b"wrong", film())
+    loop(bench)
+    closed = bench.outbox.epoch
+    rebuild(bench)
+    for content, number in ((b"right", "K-2"), (b"righter", "K-3"), (b"righter", "K-3")):
+        send(bench, content, film(patient_id=number))
+        loop(bench)
+    assert bench.requests.asked_voids() == {(closed, 1)}, "the page shows it as taken back"
+    assert caplog.text.count("seq 1 of an earlier outbox was to be taken back") == 1
+    _, second, void, third = bench.outcomes()
+    assert void.voids == second.seq
+    assert "corrected" in third.quality
 
 
 def test_corrections_before_and_after_a_change_of_the_key_leave_one_answer_valid(bench):
