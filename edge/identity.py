@@ -2,8 +2,8 @@
 
 A DICOM object that comes again under its SOP Instance UID is a retry if its pixels are the same and its header says the same of the
 patient as the last time. With other pixels it is another picture that claims the UID. With another patient, age or view it was
-corrected at the console, also back to what it said before: it is answered anew, and what was answered before is taken back. The very
-bytes of an earlier one are a machine's late retry of that one.
+corrected at the console, also back to what it said before: it is answered anew, and what was answered before is taken back. The
+very bytes of an earlier one are a machine's late retry of that one.
 """
 
 from __future__ import annotations

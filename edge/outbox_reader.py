@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from edge.contract.codec import decode_outcome
+from edge.contract.errors import ContractError
 from edge.contract.seqset import SeqSet
 from edge.errors import OutboxDamaged, OutboxError
 from edge.outbox_file import OutboxFile, damage_note
@@ -187,6 +189,14 @@ class OutboxReader:
     def voided(self) -> set[tuple[str, int]]:
         """Return the (epoch, seq) of all outcomes that were taken back."""
         return {(str(epoch), int(str(seq))) for epoch, seq in self._db.execute(_VOIDED)}
+
+    def is_test(self, seq: int) -> bool:
+        """Return whether an outcome of the present epoch is of a test film; False where it is no longer here."""
+        row = self.row(self._base + seq)
+        try:
+            return row is not None and decode_outcome(row["payload"]).test
+        except ContractError:  # the disk has spoilt it
+            return False
 
     def typicalities(self, after: int) -> list[tuple[int, str, float | None]]:
         """Return (number, source key, typicality) of the results with number > `after`, in order."""

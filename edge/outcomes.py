@@ -110,9 +110,14 @@ class OutcomeWriter:
         """A file that could not be read or processed."""
         return lambda seq: encode(Failure(**self._common(picture, seq), reasons=[reason]))
 
-    def void(self, picture: Picture, voids: int, reason: str) -> Callable[[int], bytes]:
-        """An earlier outcome of this epoch is taken back."""
-        return lambda seq: encode(Void(**self._common(picture, seq) | {"patient_missing": None}, voids=voids, reasons=[reason]))
+    def void(self, picture: Picture, voids: int, reason: str, *, test: bool = False) -> Callable[[int], bytes]:
+        """An earlier outcome of this epoch is taken back. test: whether that was of a test film."""
+        own = {"patient_missing": None, "test": test}
+        return lambda seq: encode(Void(**self._common(picture, seq) | own, voids=voids, reasons=[reason]))
+
+    def is_test(self, picture: Picture) -> bool:
+        """Return whether an intake is a test film that a device of this site has made."""
+        return is_specimen(self._key, picture.headers.sop_instance_uid)
 
     def _common(self, picture: Picture, seq: int) -> dict[str, Any]:
         now = read_clock()
@@ -137,7 +142,7 @@ class OutcomeWriter:
             "age_band": age_band(headers.age_years),
             "sex": headers.sex,
             "view": headers.view,
-            "test": is_specimen(self._key, headers.sop_instance_uid),
+            "test": self.is_test(picture),
         }
 
     def _keyed(self, purpose: str, value: str | None) -> str | None:

@@ -22,6 +22,7 @@ from edge.decoder_protocol import NotReady, Ready
 from edge.headers import NO_HEADERS, Headers
 from edge.infer import MAX_TRIALS, Inference
 from edge.infer_loop import do_requests, infer_forever
+from edge.journal import read_standing
 from edge.local import LocalStore
 from edge.outbox import Outbox
 from edge.outbox_file import damage_note
@@ -32,6 +33,7 @@ from edge.pseudonym import SiteKey, chain
 from edge.rebuild import outbox_of_infer
 from edge.requests import ReadingRequest, ReleaseRequest, Requests
 from edge.silence import Site, open_silence
+from edge.specimen import new_uid
 from edge.spool import Spool
 from edge.trials import Trials
 from export.phantom import phantom
@@ -619,6 +621,36 @@ def test_each_picture_of_a_long_queue_is_progress_and_the_end_comes_between_two(
         )
     assert told == list(range(8)), "the scan, then each picture as it is recorded"
     assert len(bench.spool.pending()) == 13
+
+
+def test_a_reading_of_a_film_that_is_taken_back_by_hand_or_corrected_counts_no_more(bench):
+    send(bench, b"1", film(1))
+    send(bench, b"2", film(2, sop_instance_uid="9.9.9"))
+    loop(bench)
+    for seq in (1, 2):
+        assert bench.inference.do(ReadingRequest(epoch=bench.outbox.epoch, seq=seq, label="normal"))
+    bench.requests.void(bench.outbox.epoch, 1, "wrong_patient")
+    do_requests(bench.inference, bench.requests)
+    assert [reading.seq for reading in read_standing(bench.home / "state").compared] == [2]
+    send(bench, b"3", film(2, sop_instance_uid="9.9.9", patient_id="K-2"))
+    loop(bench)
+    assert read_standing(bench.home / "state").compared == ()
+    assert bench.inference.do(ReleaseRequest(by="N. N.")) is None
+
+
+def test_a_test_film_is_counted_nowhere_nor_is_what_takes_it_back(bench):
+    counted = []
+    bench.inference._count = lambda kind, reason, timings: counted.append(kind)
+    uid = new_uid(bench.key)
+    for name, answer in (("a", ready(1, Headers(sop_instance_uid=uid))), ("b", ready(2)), ("c", NotReady(True, "colour"))):
+        bench.inference.process(bench.drop(name, name.encode(), answer))
+    assert counted == ["result", "refusal"]
+    for seq in (1, 2):
+        bench.requests.void(bench.outbox.epoch, seq, "wrong_patient")
+    do_requests(bench.inference, bench.requests)
+    assert [(type(outcome).__name__, outcome.test) for outcome in bench.outcomes()] == [
+        ("Result", True), ("Result", False), ("Refusal", False), ("Void", True), ("Void", False),
+    ]  # fmt: skip
 
 
 def test_what_is_counted_is_each_new_outcome_once(bench):
