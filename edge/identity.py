@@ -36,6 +36,16 @@ def nth_source(uid: str, corrections: int) -> str:
     return f"sop:{uid}:corrected {corrections}" if corrections else f"sop:{uid}"
 
 
+def reused_source(uid: str, digest: str) -> str:
+    """Return the unkeyed source key of another picture under a UID. digest: SHA-256 of its file."""
+    return f"sop:{uid}:{digest}"
+
+
+def file_source(digest: str, intake_id: str) -> str:
+    """Return the unkeyed source key of a file without a UID; see `reused_source`."""
+    return f"file:{digest}:{intake_id}"
+
+
 def answers_to(uid: str, find: Callable[[str], Known | None]) -> Iterator[tuple[str, Known]]:
     """Yield (source, outcome) of an object and of its corrections. `find` returns the outcome of a source."""
     for corrections in itertools.count():
@@ -57,7 +67,7 @@ class Identifier:
         pixels = answer.pixel_digest if isinstance(answer, Ready) else None
         uid = answer.headers.sop_instance_uid
         if uid is None:
-            return Identity(Picture(f"file:{digest}:{intake.id}", answer.headers, pixels), intake.id)
+            return Identity(Picture(file_source(digest, intake.id), answer.headers, pixels), intake.id)
 
         def picture(source: str) -> Picture:
             return Picture(source, answer.headers, pixels)
@@ -68,7 +78,7 @@ class Identifier:
             return Identity(picture(nth_source(uid, 0)), intake.id)
         hashes = {pixel_hash for _, pixel_hash in self.writer.marks(picture(""))}
         if first.pixel_hash not in hashes:
-            reused = f"sop:{uid}:{digest}"
+            reused = reused_source(uid, digest)
             return Identity(picture(reused), self._kept(intake, digest, self._find(reused)), (REUSED,))
         alike = {source: known for source, known in answers.items() if known.pixel_hash in hashes}
         number = self.outbox.number_of_place(intake.id)

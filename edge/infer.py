@@ -22,7 +22,7 @@ from edge.contract.reasons import CORRECTED
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.errors import Refused
-from edge.identity import Identifier, Identity
+from edge.identity import Identifier, Identity, file_source
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
 from edge.outbox import Entry, Outbox
@@ -137,7 +137,7 @@ class Inference:
             raise  # an event for what the scan has already settled
         except OSError as error:  # a bad sector ends every trial, and must not hold up those behind it
             digest, answer = _UNREAD, NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials: {error.strerror}")
-        identity = Identity(Picture(f"file:{digest}:{intake.id}"), intake.id)
+        identity = Identity(Picture(file_source(digest, intake.id)), intake.id)
         _say(answer)
         return self._commit(intake, identity, "failure", self._writer.failure(identity.picture, answer.reason), answer.reason)
 
