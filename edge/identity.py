@@ -23,12 +23,16 @@ from edge.spool import Intake
 
 @dataclass(frozen=True)
 class Identity:
-    """kept: the name under which its file and what the page shows are kept. replaces: outcomes that it takes back, of any epoch."""
+    """kept: the name under which its file and what the page shows are kept. replaces: outcomes that it takes back, of any epoch.
+
+    again: of a retry, that name of the outcome that it has already.
+    """
 
     picture: Picture
     kept: str
     quality: tuple[str, ...] = ()
     replaces: tuple[Known, ...] = ()
+    again: str = ""
 
 
 def nth_source(uid: str, corrections: int) -> str:
@@ -87,7 +91,8 @@ class Identifier:
         if again is None and (pixels is None or not self.writer.differs(alike[last].payload, answer.headers)):
             again = last
         if again is not None:
-            return Identity(picture(again), self._kept(intake, digest, alike[again]))
+            known = alike[again]
+            return Identity(picture(again), self._kept(intake, digest, known), again=Path(known.place).stem)
         corrected = picture(nth_source(uid, len(answers)))
         return Identity(corrected, self._kept(intake, digest, None), (CORRECTED,), tuple(alike.values()))
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from edge.bundle import Bundle
 from edge.classify import Scores
@@ -175,6 +176,8 @@ class Inference:
         facts = LocalFacts(patient_name=headers.patient_name, patient_id=headers.patient_id, heat=heat, study=headers.study)
         try:
             self._local.write(identity.kept, facts)
+            if identity.again not in ("", identity.kept):  # perhaps with another spelling of the name
+                self._local.write(identity.again, replace(facts, heat=self._local.read(identity.again).heat))
         except OSError as error:
             log.warning("what the page shows beside an answer cannot be kept (%s)", error.strerror)
 
