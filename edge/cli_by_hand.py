@@ -164,9 +164,10 @@ def deidentify(arguments: Arguments) -> None:
     from edge.config import load_config
     from edge.contract.reasons import advice
     from edge.decode import Limits
-    from edge.deidentify import deidentify
+    from edge.deidentify import deidentify, recorded
     from edge.errors import ImageError
     from edge.manifest import bundle_folder
+    from edge.outbox_reader import OutboxReader
     from edge.preprocess import preprocess_image
     from edge.pseudonym import load_site_key
 
@@ -176,6 +177,10 @@ def deidentify(arguments: Arguments) -> None:
     site_key = load_site_key(Path(device.site_key))
     bundle = load_bundle(bundle_folder(device.model.bundle), threads=device.model.threads)
     limits = Limits(device.decode.max_file_mb * 2**20, device.decode.max_megapixels * 10**6)
+    # Which outcome a film has; before the first start there is none.
+    path = Path(device.state) / "outbox.db"
+    outbox = OutboxReader(path, device.device) if path.exists() else None
+    find = recorded(outbox, site_key) if outbox is not None else lambda source: None
     arguments.folder.mkdir(parents=True, exist_ok=True)
     failed = False
 
@@ -184,7 +189,7 @@ def deidentify(arguments: Arguments) -> None:
 
     for number, file in enumerate(arguments.files, 1):
         try:
-            released = deidentify(file, site_key, require_chest, limits)
+            released = deidentify(file, site_key, require_chest, limits, find)
         except ImageError as error:
             failed = True
             _say(f"{number}: not released. {advice(error.reason)}")
@@ -192,6 +197,8 @@ def deidentify(arguments: Arguments) -> None:
         target = arguments.folder / f"{released.data.SOPInstanceUID}.dcm"
         released.data.save_as(target, enforce_file_format=True)
         _say(f"{number}: {target}, {released.replaced:.0%} of the picture replaced")
+    if outbox is not None:
+        outbox.close()
     _say("Look at every picture before you hand it on: faint writing over the chest may be left.")
     sys.exit(int(failed))
 

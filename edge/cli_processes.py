@@ -96,7 +96,7 @@ def _infer_with(device: Device, decoder: Any, stop: Any, notifier: Notifier) -> 
     site = Site(device.commissioning, digest_of(folder), bundle.manifest.threshold, device.model.threshold)
     key = load_site_key(Path(device.site_key))
     spool, local = Spool(state, notifier.progress), LocalStore(state, for_pacs=device.pacs is not None)
-    trials, tally = Trials(state / "in-hand"), TallyFile(state)
+    trials, tally, requests = Trials(state / "in-hand"), TallyFile(state), Requests(state)
 
     def tidy() -> None:
         spool.trim_done(device.storage.keep_images_mb * 2**20, keep_free=2 * LEAST_FREE)
@@ -109,9 +109,10 @@ def _infer_with(device: Device, decoder: Any, stop: Any, notifier: Notifier) -> 
                 begin(state, outbox)
             writer = OutcomeWriter(device, key, bundle.manifest, outbox.epoch)
             with contextlib.closing(open_silence(state, site, outbox)) as silence:
-                inference = Inference(spool, decoder, bundle, outbox, writer, local, silence, trials.committed, tally.note)
+                told = (trials.committed, tally.note, requests.keep_unmet)
+                inference = Inference(spool, decoder, bundle, outbox, writer, local, silence, *told)
                 notifier.ready("reads what is in the spool")
-                infer_forever(inference, spool, trials, stop, Requests(state), tidy, progress)
+                infer_forever(inference, spool, trials, stop, requests, tidy, progress)
     except apsw.Error as error:
         raise CxrError(f"The outbox cannot be written ({error}). Nothing is lost: the file stays in the spool.") from None
     finally:

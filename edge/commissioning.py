@@ -56,6 +56,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     barred: bool
 
 
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="event", tag="withdrawn"):
+    """The outcome (epoch, seq) of a reading was taken back: whatever was compared there does not count."""
+
+    epoch: Epoch
+    seq: Seq
+
+
 class Released(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="event", tag="release"):
     """Answers are shown from here on. threshold: chosen for this site; None for the bundle's own."""
 
@@ -63,7 +70,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     threshold: Probability | None = None
 
 
-Event = Silenced | Reading | Released
+Event = Silenced | Reading | Withdrawn | Released
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Standing:
 
     began: the last time that it fell silent; None before anything. release: since then, if any. compared: readings since then that
     count, of different pictures. undecided: how many more were "not sure". given: the label of every reading ever, by (epoch, seq).
+    withdrawn: the (epoch, seq) of those whose outcome was taken back.
     """
 
     began: Silenced | None = None
@@ -79,6 +87,7 @@ class Standing:
     compared: tuple[Reading, ...] = ()
     undecided: int = 0
     given: dict[tuple[str, int], str] = field(default_factory=dict)
+    withdrawn: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def silent(self) -> bool:
@@ -113,16 +122,23 @@ def standing(events: Iterable[Event]) -> Standing:
     """Return how a device stands after these events. Of two readings of one outcome, or one picture, the first counts."""
     began: Silenced | None = None
     release: Released | None = None
-    readings: dict[str, Reading] = {}
+    since: list[Reading] = []
     given: dict[tuple[str, int], str] = {}
+    withdrawn: set[tuple[str, int]] = set()
     for event in events:
         if isinstance(event, Silenced):
-            began, release, readings = event, None, {}
+            began, release, since = event, None, []
         elif isinstance(event, Released):
             release = event
+        elif isinstance(event, Withdrawn):
+            withdrawn.add((event.epoch, event.seq))
         elif (event.epoch, event.seq) not in given:
             given[event.epoch, event.seq] = event.label
             if release is None:
-                readings.setdefault(event.picture, event)
+                since.append(event)
+    readings: dict[str, Reading] = {}
+    for reading in since:
+        if (reading.epoch, reading.seq) not in withdrawn:
+            readings.setdefault(reading.picture, reading)
     compared = tuple(reading for reading in readings.values() if reading.label != UNDECIDED)
-    return Standing(began, release, compared, len(readings) - len(compared), given)
+    return Standing(began, release, compared, len(readings) - len(compared), given, frozenset(withdrawn))

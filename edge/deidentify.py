@@ -24,6 +24,9 @@ from edge.clean_pixels import clean
 from edge.decode import Limits, decode_file
 from edge.headers import Headers
 from edge.identifiers import patient_of
+from edge.identity import answers_to, file_source, nth_source, reused_source
+from edge.outbox_reader import Known, OutboxReader
+from edge.outcomes import differs
 from edge.pseudonym import SiteKey
 from edge.quality import check_quality
 
@@ -32,6 +35,8 @@ _OPTIONS = (("113100", "Basic Application Confidentiality Profile"), ("113101", 
 _MODALITIES = frozenset({"CR", "DX", "RG"})
 _VIEWS = {"AP": "AP", "PA": "PA"}
 _SPACING_MM = (0.01, 10.0)
+
+Find = Callable[[str], Known | None]
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,21 @@ class Released:
     replaced: float
 
 
-def deidentify(path: Path, key: SiteKey, require_chest: Callable[[Image.Image, Headers], None], limits: Limits) -> Released:
-    """Return a picture of the clinic as an object that may leave it.
+def recorded(outbox: OutboxReader, key: SiteKey) -> Find:
+    """Return what finds the outcome of an unkeyed source key, under whichever key of the site it was recorded."""
 
+    def find(source: str) -> Known | None:
+        return next(filter(None, (outbox.find(one.keyed("source", source)) for one in key.all)), None)
+
+    return find
+
+
+def deidentify(
+    path: Path, key: SiteKey, require_chest: Callable[[Image.Image, Headers], None], limits: Limits, find: Find
+) -> Released:
+    """Return a picture of the clinic as an object that may leave it, named after the outcome that it has, or would have.
+
+    `find` returns the outcome of an unkeyed source key, see `recorded`.
     `require_chest` raises Refused for a picture that is no frontal chest radiograph as the network knows them: cleaning was
     measured on those alone, and what is left of writing over the lungs shows there.
 
@@ -57,15 +74,27 @@ def deidentify(path: Path, key: SiteKey, require_chest: Callable[[Image.Image, H
     require_chest(picture.image, picture.headers)
     cleaned = clean(picture.image)
     require_chest(cleaned.image, picture.headers)
-    data = _identity(picture.headers, key, hashlib.sha256(path.read_bytes()).hexdigest())
+    data = _identity(picture.headers, key, _source(path, picture.headers, key, find))
     _describe(data, path, picture.headers)
     _set_pixels(data, cleaned.image)
     return Released(data, cleaned.replaced)
 
 
-def _identity(headers: Headers, key: SiteKey, digest: str) -> Dataset:
+def _source(path: Path, headers: Headers, key: SiteKey, find: Find) -> str:
+    """Return the unkeyed source key of the newest outcome that says of the patient what the file does."""
+    digest, uid = hashlib.sha256(path.read_bytes()).hexdigest(), headers.sop_instance_uid
+    if uid is None:
+        kept = file_source(digest, path.stem)  # the device keeps a file under the id of its intake
+        return kept if find(kept) else f"file:{digest}"
+    if find(reused := reused_source(uid, digest)):
+        return reused
+    answers = list(answers_to(uid, find))
+    alike = [(known.number, source) for source, known in answers if not differs(key, known.payload, headers)]
+    return max(alike)[1] if alike else nth_source(uid, len(answers))
+
+
+def _identity(headers: Headers, key: SiteKey, instance: str) -> Dataset:
     data = Dataset()
-    instance = f"sop:{headers.sop_instance_uid}" if headers.sop_instance_uid else f"file:{digest}"
     study = headers.study_instance_uid
     patient, _ = patient_of(headers)
     data.SOPClassUID = SecondaryCaptureImageStorage

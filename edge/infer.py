@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from edge.bundle import Bundle
 from edge.classify import Scores
@@ -22,10 +23,11 @@ from edge.contract.reasons import CORRECTED
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.errors import Refused
-from edge.identity import Identifier, Identity
+from edge.identity import Identifier, Identity, file_source
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
 from edge.outbox import Entry, Outbox
+from edge.outbox_reader import Known
 from edge.outcomes import OutcomeWriter, Picture
 from edge.requests import AnyRequest, VoidRequest
 from edge.silence import Silence
@@ -62,11 +64,13 @@ class Inference:
         silence: Silence,
         committed: Callable[[Intake, str], object] = lambda intake, place: None,
         count: Callable[[str, str, Mapping[str, float]], object] = lambda kind, reason, timings_ms: None,
+        unmet: Callable[[VoidRequest], object] = lambda request: None,
     ) -> None:
         """Wire one up.
 
         `committed` is told of each intake once its outcome is in the outbox, before its file leaves the spool; `count` of each
-        new outcome: its kind, why there is no answer, how long it took.
+        new outcome of a patient: its kind, why there is no answer, how long it took; `unmet` of an outcome that was corrected and
+        is of a closed epoch, see `edge.requests.Requests.keep_unmet`.
         """
         self._spool = spool
         self._decoder = decoder
@@ -78,6 +82,7 @@ class Inference:
         self._committed = committed
         self._identifier = Identifier(outbox, writer)
         self._count = count
+        self._unmet = unmet
 
     def process(self, intake: Intake) -> int:
         """Bring one intake to its outcome; return the seq.
@@ -90,8 +95,10 @@ class Inference:
         started = time.perf_counter()
         answer, digest = self._decoder.decode_while(intake.path, lambda: self._digest(intake))
         identity = self._identifier.of(intake, answer, digest)
-        for seq in identity.replaces:
-            self._take_back(seq, CORRECTED)  # before the new one: a crash between the two repeats this, and does not leave it out
+        for known in identity.replaces:
+            self._replace(known)  # before the new one: a crash between the two repeats this, and does not leave it out
+        if identity.replaces:
+            self._silence.note_taken_back()
         if isinstance(answer, NotReady):
             return self._commit_without_answer(intake, identity, answer)
         try:
@@ -123,7 +130,7 @@ class Inference:
             raise  # an event for what the scan has already settled
         except OSError as error:  # a bad sector ends every trial, and must not hold up those behind it
             digest, answer = _UNREAD, NotReady(False, "internal_error", f"gave up after {MAX_TRIALS} trials: {error.strerror}")
-        identity = Identity(Picture(f"file:{digest}:{intake.id}"), intake.id)
+        identity = Identity(Picture(file_source(digest, intake.id)), intake.id)
         _say(answer)
         return self._commit(intake, identity, "failure", self._writer.failure(identity.picture, answer.reason), answer.reason)
 
@@ -132,6 +139,7 @@ class Inference:
         if not isinstance(request, VoidRequest):
             return self._silence.do(request)
         seq = self.void(request)
+        self._silence.note_taken_back()
         return None if seq is None else f"seq {seq}: void"
 
     def void(self, request: VoidRequest) -> int | None:
@@ -140,9 +148,15 @@ class Inference:
             return None
         return self._take_back(request.voids, request.reason)
 
+    def _replace(self, known: Known) -> None:
+        if known.number > self._outbox.closed_before:
+            self._take_back(known.seq, CORRECTED)
+        else:
+            self._unmet(VoidRequest(epoch=known.epoch, voids=known.seq, reason=CORRECTED))
+
     def _take_back(self, voids: int, reason: str) -> int:
         picture = Picture(f"void:{self._outbox.epoch}:{voids}")
-        payload = self._writer.void(picture, voids, reason)
+        payload = self._writer.void(picture, voids, reason, test=self._outbox.is_test(voids))
         earlier = self._writer.earlier_keys(picture)
         entry = Entry(source_key=self._writer.source_key(picture), kind="void", payload=payload, earlier_keys=earlier)
         seq, _ = self._outbox.record(entry)
@@ -154,6 +168,8 @@ class Inference:
         facts = LocalFacts(patient_name=headers.patient_name, patient_id=headers.patient_id, heat=heat, study=headers.study)
         try:
             self._local.write(identity.kept, facts)
+            if identity.again not in ("", identity.kept):  # perhaps with another spelling of the name
+                self._local.write(identity.again, replace(facts, heat=self._local.read(identity.again).heat))
         except OSError as error:
             log.warning("what the page shows beside an answer cannot be kept (%s)", error.strerror)
 
@@ -194,7 +210,7 @@ class Inference:
         seq, new = self._outbox.record(entry)
         self._committed(intake, place)
         self._spool.settle(intake, place)
-        if new:
+        if new and not self._writer.is_test(picture):
             self._count(kind, reason, timings_ms)
         fields = {"seq": seq, "kind": kind}
         log.info("seq %d: %s%s", seq, kind, "" if new else ", recorded before", extra={"event": "outcome", "fields": fields})

@@ -127,8 +127,7 @@ def do_requests(inference: Inference, requests: Requests) -> bool:
         if done:
             log.info("%s", done)
         elif isinstance(request, VoidRequest):
-            log.error("seq %d of an earlier outbox was to be taken back, which only the centre can do now: tell it", request.voids)
-            requests.set_aside(path)
+            requests.set_aside(path, request)
         else:
             log.warning("a request makes no sense here")
         path.unlink(missing_ok=True)

@@ -56,8 +56,10 @@ def exposition(status: Status, tally: Tally, restarts: Mapping[str, int], receip
     lines += _family("centre_connected", "gauge", "1 while the broker has accepted this device.", [(_NONE, connected)])
     causes = _by("cause", dict.fromkeys(status.throttled, 1))
     lines += _family("throttled", "gauge", "1 for each cause that slows the machine down.", causes)
-    lines += _family("outcomes_total", "counter", "Outcomes recorded, by kind.", _by("kind", tally.outcomes))
-    lines += _family("unanswered_total", "counter", "Refusals and failures, by reason.", _by("reason", tally.unanswered))
+    lines += _family("outcomes_total", "counter", "Outcomes recorded of patients' films, by kind.", _by("kind", tally.outcomes))
+    lines += _family(
+        "unanswered_total", "counter", "Refusals and failures of patients' films, by reason.", _by("reason", tally.unanswered)
+    )
     lines += _family("receipts_total", "counter", "Outcomes that got the centre's receipt.", [(_NONE, receipts)])
     lines += _family("restarts_total", "counter", "Restarts since the boot, by process.", _by("process", restarts))
     name = "work_seconds"

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from edge.contract.codec import decode_outcome
+from edge.contract.errors import ContractError
 from edge.contract.seqset import SeqSet
 from edge.errors import OutboxDamaged, OutboxError
 from edge.outbox_file import OutboxFile, damage_note
@@ -38,11 +40,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Known:
-    """An outcome that is already recorded under a source key."""
+    """An outcome that is already recorded under a source key. number: in this outbox; epoch, seq: as the centre knows it."""
 
+    number: int
+    epoch: str
     seq: int
     pixel_hash: str | None
     payload: bytes
+    place: str
 
 
 class Stream(NamedTuple):
@@ -102,13 +107,12 @@ class OutboxReader:
 
     def find(self, source_key: str) -> Known | None:
         """Return the outcome recorded under a source key."""
-        row = self._db.execute("SELECT number, pixel_hash, payload FROM outcome WHERE source_key = ?", (source_key,)).fetchone()
-        return None if row is None else Known(self._seq(row[0]), row[1], row[2])
-
-    def with_pixels(self, pixel_hash: str) -> list[tuple[int, str, str]]:
-        """Return (seq, source key, place) of every outcome of this epoch with a pixel hash; reads all outcomes."""
-        query = "SELECT number - ?, source_key, place FROM outcome WHERE pixel_hash = ? AND number > ?"
-        return [(int(row[0]), row[1], row[2]) for row in self._db.execute(query, (self._base, pixel_hash, self._base))]
+        query = "SELECT number, pixel_hash, payload, place FROM outcome WHERE source_key = ?"
+        row = self._db.execute(query, (source_key,)).fetchone()
+        if row is None:
+            return None
+        epoch, base = self._epoch(row[0])
+        return Known(row[0], epoch, row[0] - base, *row[1:])
 
     def unreceipted(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` outcomes without a receipt and with number > `after`, in order.
@@ -186,6 +190,14 @@ class OutboxReader:
         """Return the (epoch, seq) of all outcomes that were taken back."""
         return {(str(epoch), int(str(seq))) for epoch, seq in self._db.execute(_VOIDED)}
 
+    def is_test(self, seq: int) -> bool:
+        """Return whether an outcome of the present epoch is of a test film; False where it is no longer here."""
+        row = self.row(self._base + seq)
+        try:
+            return row is not None and decode_outcome(row["payload"]).test
+        except ContractError:  # the disk has spoilt it
+            return False
+
     def typicalities(self, after: int) -> list[tuple[int, str, float | None]]:
         """Return (number, source key, typicality) of the results with number > `after`, in order."""
         found = self._db.execute(_TYPICALITIES, (after,))
@@ -203,9 +215,14 @@ class OutboxReader:
         return str(self._file.one("PRAGMA quick_check(1)")[0])
 
     def _seq(self, number: int) -> int:
+        return number - self._epoch(number)[1]
+
+    def _epoch(self, number: int) -> tuple[str, int]:
+        """Return the epoch of an outcome, and its base."""
         if number > self._base:
-            return number - self._base
-        return number - max(stream.base for stream in self.streams() if stream.base < number)
+            return self.epoch, self._base
+        stream = next(stream for stream in reversed(self.streams()) if stream.base < number)
+        return stream.epoch, stream.base
 
 
 def _unchanged(payload: Any, crc: Any) -> bytes:

@@ -53,20 +53,8 @@ class OutcomeWriter:
             yield key.keyed("source", picture.source), picture.pixel_digest and key.keyed("pixels", picture.pixel_digest)
 
     def differs(self, payload: bytes, headers: Headers) -> bool:
-        """Return whether a recorded outcome says something else of patient, study, age or view than these headers."""
-        try:
-            told = decode_outcome(payload)
-        except ContractError:  # of another version: it cannot be told
-            return False
-        key = next((key for key in self._key.all if key.key_id == told.key_id), None)
-        if key is None:
-            return False
-        patient, _ = patient_of(headers)
-        # Software before that which normalises numbers made pseudonyms of them as they came.
-        patients = {value and key.keyed("patient", value) for value in (patient, headers.patient_id)}
-        study = headers.study_instance_uid and key.keyed("study", headers.study_instance_uid)
-        now = (study, age_band(headers.age_years), headers.view)
-        return told.patient not in patients or (told.study, told.age_band, told.view) != now
+        """See the function of this name."""
+        return differs(self._key, payload, headers)
 
     def pixel_hash(self, picture: Picture) -> str | None:
         """Return the pixel hash as it goes on the wire: equal for equal pictures of one site."""
@@ -110,9 +98,14 @@ class OutcomeWriter:
         """A file that could not be read or processed."""
         return lambda seq: encode(Failure(**self._common(picture, seq), reasons=[reason]))
 
-    def void(self, picture: Picture, voids: int, reason: str) -> Callable[[int], bytes]:
-        """An earlier outcome of this epoch is taken back."""
-        return lambda seq: encode(Void(**self._common(picture, seq) | {"patient_missing": None}, voids=voids, reasons=[reason]))
+    def void(self, picture: Picture, voids: int, reason: str, *, test: bool = False) -> Callable[[int], bytes]:
+        """An earlier outcome of this epoch is taken back. test: whether that was of a test film."""
+        own = {"patient_missing": None, "test": test}
+        return lambda seq: encode(Void(**self._common(picture, seq) | own, voids=voids, reasons=[reason]))
+
+    def is_test(self, picture: Picture) -> bool:
+        """Return whether an intake is a test film that a device of this site has made."""
+        return is_specimen(self._key, picture.headers.sop_instance_uid)
 
     def _common(self, picture: Picture, seq: int) -> dict[str, Any]:
         now = read_clock()
@@ -137,11 +130,28 @@ class OutcomeWriter:
             "age_band": age_band(headers.age_years),
             "sex": headers.sex,
             "view": headers.view,
-            "test": is_specimen(self._key, headers.sop_instance_uid),
+            "test": self.is_test(picture),
         }
 
     def _keyed(self, purpose: str, value: str | None) -> str | None:
         return None if value is None else self._key.keyed(purpose, value)
+
+
+def differs(key: SiteKey, payload: bytes, headers: Headers) -> bool:
+    """Return whether a recorded outcome says something else of patient, study, age or view than these headers."""
+    try:
+        told = decode_outcome(payload)
+    except ContractError:  # of another version: it cannot be told
+        return False
+    its_key = next((one for one in key.all if one.key_id == told.key_id), None)
+    if its_key is None:
+        return False
+    patient, _ = patient_of(headers)
+    # Software before that which normalises numbers made pseudonyms of them as they came.
+    patients = {value and its_key.keyed("patient", value) for value in (patient, headers.patient_id)}
+    study = headers.study_instance_uid and its_key.keyed("study", headers.study_instance_uid)
+    now = (study, age_band(headers.age_years), headers.view)
+    return told.patient not in patients or (told.study, told.age_band, told.view) != now
 
 
 def _heat_map(heat: Heat | None) -> HeatMap | None:

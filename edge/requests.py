@@ -51,6 +51,7 @@ class SilenceRequest(msgspec.Struct, frozen=True, kw_only=True, tag="silence"):
 
 AnyRequest = VoidRequest | ReadingRequest | ReleaseRequest | SilenceRequest
 _UNMET = ".unmet"
+_CENTRE_ALONE = "seq %d of an earlier outbox was to be taken back, which only the centre can do now: tell it"
 _REQUEST: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
 
 
@@ -73,9 +74,16 @@ class Requests:
         """Return what was asked and can be read at present, oldest first; None for a file that makes no sense."""
         return self._read(".json")
 
-    def set_aside(self, path: Path) -> None:
-        """Keep what can no longer be done here: somebody was told that it would be."""
+    def set_aside(self, path: Path, request: VoidRequest) -> None:
+        """Keep what can no longer be done here, and say so: somebody was told that it would be. Raises OSError."""
+        log.error(_CENTRE_ALONE, request.voids)
         path.rename(path.with_suffix(_UNMET))
+
+    def keep_unmet(self, request: VoidRequest) -> None:
+        """Keep and say what nobody asked for and cannot be done here, once however often. Raises OSError if the disk does not."""
+        if (request.epoch, request.voids) not in self.asked_voids():
+            log.error(_CENTRE_ALONE, request.voids)
+            write_durably(self._folder / f"{secrets.token_hex(16)}{_UNMET}", msgspec.json.encode(request))
 
     def asked_voids(self) -> set[tuple[str, int]]:
         """Return the (epoch, seq) of what was to be taken back and is not yet, or can no longer be."""

@@ -10,7 +10,20 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.commissioning import ELSE, UNDECIDED, Event, Reading, Released, Silenced, Standing, Why, offered, shown_and_why, standing
+from edge.commissioning import (
+    ELSE,
+    UNDECIDED,
+    Event,
+    Reading,
+    Released,
+    Silenced,
+    Standing,
+    Why,
+    Withdrawn,
+    offered,
+    shown_and_why,
+    standing,
+)
 from edge.config import Commissioning
 from edge.contract.codec import decode_outcome
 from edge.contract.errors import ContractError
@@ -19,7 +32,7 @@ from edge.drift import Drift
 from edge.errors import JournalDamaged
 from edge.journal import Journal, journal_path, put_aside
 from edge.outbox_reader import OutboxReader
-from edge.requests import ReadingRequest, ReleaseRequest, SilenceRequest
+from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +57,25 @@ def open_silence(state: Path, site: Site, outbox: OutboxReader) -> Silence:
     Raises:
         OSError: if the disk fails.
     """
-    path = journal_path(state)
+    path, requests = journal_path(state), Requests(state)
     try:
-        return Silence(Journal(path), site, outbox)
+        return Silence(Journal(path), site, outbox, requests)
     except JournalDamaged as error:
         log.error("%s", error)
         put_aside(path)
-        return Silence(Journal(path), site, outbox, "damaged")
+        return Silence(Journal(path), site, outbox, requests, "damaged")
 
 
 class Silence:
     """Of one device, for its only writer."""
 
-    def __init__(self, journal: Journal, site: Site, outbox: OutboxReader, begins: Why = "new") -> None:
+    def __init__(self, journal: Journal, site: Site, outbox: OutboxReader, requests: Requests, begins: Why = "new") -> None:
         """Take up where the journal ends. begins: why the device is silent if nothing is in the journal."""
         self._newest = 0
         self._journal = journal
         self._site = site
         self._outbox = outbox
+        self._requests = requests
         self._owed: Silenced | None = None
         self._standing = standing(journal.events)
         if self._standing.began is None:
@@ -71,6 +85,7 @@ class Silence:
         else:
             self._watch_from(self._standing.began)
         self.catch_up()
+        self.note_taken_back()  # a crash may have come before it was
 
     def close(self) -> None:
         """Close the journal."""
@@ -99,6 +114,10 @@ class Silence:
         if self._owed is not None:
             self._try_to_settle()
 
+    def note_taken_back(self) -> None:
+        """Readings of outcomes that were taken back, or are to be, count no more. What the disk does not take is noted later."""
+        self._try_to_settle()
+
     def do(self, request: ReadingRequest | ReleaseRequest | SilenceRequest) -> str | None:
         """Do what was asked; return a line for the log, None if it makes no sense here.
 
@@ -119,7 +138,10 @@ class Silence:
         return "answers are not shown, as asked"
 
     def _reading(self, request: ReadingRequest) -> Reading | None:
-        """Return what is to be noted; None unless the outcome is an answer that nobody was shown, and has no reading yet."""
+        """Return what is to be noted; None unless the outcome is an answer that nobody was shown, and has no reading yet.
+
+        Nor is a test film read, or what was taken back: it says nothing of the patients here.
+        """
         base = next((stream.base for stream in self._outbox.streams() if stream.epoch == request.epoch), None)
         row = None if base is None else self._outbox.row(base + request.seq)
         if row is None or not self._standing.asks_for(request.epoch, request.seq, self._outbox.epoch):
@@ -131,6 +153,8 @@ class Silence:
         if (outcome.epoch, outcome.seq) != (request.epoch, request.seq):
             return None
         if not isinstance(outcome, Result) or outcome.shown or request.label not in (*outcome.probabilities, UNDECIDED, ELSE):
+            return None
+        if outcome.test or (outcome.epoch, outcome.seq) in self._taken_back():
             return None
         return Reading(
             epoch=request.epoch,
@@ -154,7 +178,7 @@ class Silence:
     def _fall_silent(self, why: Why) -> None:
         began = Silenced(why=why, bundle=self._site.bundle, epoch=self._outbox.epoch, after=self._outbox.last_seq())
         self._owed = began
-        self._standing = Standing(began=began, given=self._standing.given)
+        self._standing = Standing(began=began, given=self._standing.given, withdrawn=self._standing.withdrawn)
         self._watch_from(began)
         log.warning("answers are not shown from here on: %s", why)
         self._try_to_settle()
@@ -167,12 +191,17 @@ class Silence:
         try:
             self._settle()
         except OSError as error:
-            log.error("that no answer is shown cannot be recorded at present (%s)", error.strerror)
+            log.error("that no answer is shown, or a reading counts no more, cannot be recorded at present (%s)", error.strerror)
 
     def _settle(self) -> None:
         if self._owed is not None:
             self._journal.append(self._owed)
             self._owed = None
+        for epoch, seq in sorted((self._taken_back() & self._standing.given.keys()) - self._standing.withdrawn):
+            log.info("%s", self._note(Withdrawn(epoch=epoch, seq=seq), "a reading counts no more: its outcome was taken back"))
+
+    def _taken_back(self) -> set[tuple[str, int]]:
+        return self._requests.asked_voids() | self._outbox.voided()  # in this order: a request goes once its outcome is there
 
 
 def _tie(source_key: str) -> float:

@@ -149,7 +149,8 @@ class Studies:
     ) -> Study:
         outcome = decode_outcome(row["payload"])
         answer = outcome if isinstance(outcome, Result) and outcome.shown else None
-        asked = isinstance(outcome, Result) and not outcome.shown and standing.asks_for(outcome.epoch, outcome.seq, epoch)
+        silent = isinstance(outcome, Result) and not outcome.shown and not outcome.test
+        asked = silent and standing.asks_for(outcome.epoch, outcome.seq, epoch)
         path = Path(str(row["place"]))
         facts = self._local.read(path.stem) if path.stem else LocalFacts()
         tone, headline, notes = _said(outcome, words)

@@ -32,7 +32,15 @@ def recorded(state: Path) -> str:
     for number in range(1, FILMS + 1):
 
         def payload(seq: int, name: str = f"{number:064x}") -> bytes:
-            fields = {"epoch": outbox.epoch, "seq": seq, "source_key": name, "pixel_hash": name, "shown": False, "typicality": None}
+            fields = {
+                "test": False,
+                "epoch": outbox.epoch,
+                "seq": seq,
+                "source_key": name,
+                "pixel_hash": name,
+                "shown": False,
+                "typicality": None,
+            }
             return encode(msgspec.structs.replace(EXAMPLES["result"], **fields))
 
         outbox.record(Entry(f"{number:064x}", "result", payload))

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.agreement import cross, table, wilson
-from edge.commissioning import ELSE, UNDECIDED, Reading, Released, Silenced, Standing, offered, shown_and_why, standing
+from edge.commissioning import ELSE, UNDECIDED, Reading, Released, Silenced, Standing, Withdrawn, offered, shown_and_why, standing
 from edge.drift import _HIGH, _LOW, Drift
 from edge.errors import JournalDamaged
 from edge.journal import Journal, journal_path, put_aside, read_events, read_standing
@@ -38,7 +38,8 @@ readings = st.builds(
     chance=st.sampled_from([0.4, 0.55, 0.9]),
     barred=st.booleans(),
 )
-events = st.one_of(readings, st.builds(silenced, st.sampled_from(["new", "drift", "model"])), st.just(Released(by="N")))
+withdrawn = st.builds(Withdrawn, epoch=st.just(EPOCH), seq=st.integers(1, 6))
+events = st.one_of(readings, withdrawn, st.builds(silenced, st.sampled_from(["new", "drift", "model"])), st.just(Released(by="N")))
 
 
 @settings(max_examples=300, deadline=None)
@@ -52,10 +53,11 @@ def test_a_film_and_a_picture_count_once_and_each_silence_begins_anew(happened):
     assert found.silent == (released == len(since))
     assert found.began == (happened[last] if last >= 0 else None)
     films, pictures, counted = {}, set(), []
+    void = {(event.epoch, event.seq) for event in happened if isinstance(event, Withdrawn)}
     for place, event in enumerate(happened):
         if isinstance(event, Reading) and (event.epoch, event.seq) not in films:
             films[event.epoch, event.seq] = event.label
-            if last < place <= last + released and event.picture not in pictures:
+            if last < place <= last + released and event.picture not in pictures and (event.epoch, event.seq) not in void:
                 pictures.add(event.picture)
                 counted.append(event)
     assert found.given == films

@@ -3,6 +3,8 @@
 import random
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -16,14 +18,24 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from edge.bundle import load_bundle
 from edge.clean_pixels import MOST, clean, writing
+from edge.config import Commissioning, Watch
+from edge.config import Device as Settings
+from edge.contract.codec import decode_outcome
 from edge.decode import Limits, decode_file
-from edge.deidentify import deidentify, new_uid
+from edge.decoder_protocol import Ready
+from edge.deidentify import deidentify, new_uid, recorded
 from edge.errors import Refused, Unreadable
 from edge.headers import Headers
 from edge.identifiers import patient_of
+from edge.infer import Inference
+from edge.local import LocalStore
+from edge.outbox import Outbox
+from edge.outcomes import OutcomeWriter
 from edge.preprocess import preprocess_image
-from edge.pseudonym import SiteKey, load_site_key
+from edge.pseudonym import SiteKey, chain, load_site_key
 from edge.setup_device import set_up
+from edge.silence import Site, open_silence
+from edge.spool import Spool
 from export.phantom import phantom
 from tests.support.dicom_files import dicom
 from tests.support.processes import find_program
@@ -32,6 +44,7 @@ KEY = SiteKey(b"k" * 32)
 CANARY = "ZqCanary"
 UID_CANARY = "1.2.3.777888999"
 BUNDLE = load_bundle()
+SETTINGS = Settings(device="clinic-1", facility="Clinic", state="s", site_key="k", watch=Watch(folder="f"))
 
 
 def chest(seed=1, side=400):
@@ -47,12 +60,16 @@ def anything(image, headers):
     """Lets every picture pass, for tests of the header."""
 
 
+def nothing_recorded(source):
+    return None
+
+
 def gate(image, headers):
     BUNDLE.scores(np.asarray(preprocess_image(image)), headers)
 
 
 def released(path, **changes):
-    return deidentify(path, KEY, changes.get("require", anything), Limits())
+    return deidentify(path, KEY, changes.get("require", anything), Limits(), changes.get("find", nothing_recorded))
 
 
 def write(path, pixels=CHEST, **values):
@@ -76,6 +93,74 @@ def test_the_new_object_has_the_pseudonyms_of_the_outcome_and_nothing_else_of_th
     assert [code.CodeValue for code in made.DeidentificationMethodCodeSequence] == ["113100", "113101"]
     assert (made.BurnedInAnnotation, made.ViewPosition, made.PixelSpacing) == ("NO", "PA", [0.14, 0.14])
     assert not any((made.PatientBirthDate, made.PatientSex, made.StudyDate, made.AccessionNumber, made.ReferringPhysicianName))
+
+
+class Asis:
+    """A decoder in this process, which tells pixels apart by their sum."""
+
+    def decode_while(self, path, work):
+        found = decode_file(path)
+        frame = np.asarray(preprocess_image(found.image))
+        return Ready(frame.tobytes(), f"{int(frame.sum()):064x}", found.headers, 1.0, 2.0), work()
+
+
+class Device:
+    """Takes in, answers and keeps files as a device does; `key` may change in between."""
+
+    def __init__(self, home):
+        self.home = home
+        self.spool = Spool(home)
+        self.outbox = Outbox(home / "outbox.db", "clinic-1")
+
+    def take(self, path, key=KEY):
+        """Return the outcome of a copy of a file, and where the copy lies now."""
+        copy = self.home / path.name
+        copy.write_bytes(path.read_bytes())
+        intake = self.spool.admit(copy)
+        bundle = replace(BUNDLE, gate=None)
+        writer = OutcomeWriter(SETTINGS, key, bundle.manifest, self.outbox.epoch)
+        site = Site(Commissioning(readings=0), "b" * 64, bundle.manifest.threshold)
+        with closing(open_silence(self.home, site, self.outbox)) as silence:
+            seq = Inference(self.spool, Asis(), bundle, self.outbox, writer, LocalStore(self.home), silence).process(intake)
+        row = self.outbox.row(seq)
+        found = next(path for path in (self.spool.done / row["place"], copy) if path.exists())
+        return decode_outcome(row["payload"]), found
+
+
+def test_the_new_object_is_named_after_the_outcome_that_the_file_has(tmp_path):
+    device = Device(tmp_path / "device")
+    with closing(device.outbox):
+
+        def uids(path):
+            made = released(path, find=recorded(device.outbox, KEY)).data
+            return made.SOPInstanceUID, made.PatientID
+
+        first, other, last = (write(tmp_path / f"{name}.dcm", PatientID=name) for name in ("K-1", "K-2", "K-3"))
+        again = write(tmp_path / "again.dcm", PatientID="K-1", StudyTime="101112")
+        reused = write(tmp_path / "reused.dcm", CHEST[:, ::-1].copy(), PatientID="K-1")
+        Image.fromarray(CHEST).save(tmp_path / "a.png")
+        outcomes = {path: device.take(path)[0] for path in (first, other, again, reused)}
+        outcome, kept = device.take(tmp_path / "a.png")
+        outcomes[kept] = outcome
+        for path in (other, again, reused, kept):
+            told = outcomes[path]
+            assert uids(path) == (new_uid(told.source_key), told.patient or "")
+        assert uids(first) == uids(again), "both say the patient whose answer stands"
+        assert len({outcome.source_key for outcome in outcomes.values()}) == 5
+        named = uids(last)
+        assert named[0] == new_uid(device.take(last)[0].source_key), "taken in only later"
+
+
+def test_under_a_new_key_it_is_named_anew_and_still_after_the_right_outcome(tmp_path):
+    device = Device(tmp_path / "device")
+    with closing(device.outbox):
+        files = [write(tmp_path / f"{name}.dcm", PatientID=name) for name in ("K-1", "K-2")]
+        old = [device.take(path)[0] for path in files]
+        newer = chain([SiteKey(b"n" * 32), KEY])
+        made = [deidentify(path, newer, anything, Limits(), recorded(device.outbox, newer)).data for path in files]
+    assert len({data.SOPInstanceUID for data in made}) == 2
+    assert not {data.SOPInstanceUID for data in made} & {new_uid(outcome.source_key) for outcome in old}
+    assert not {data.PatientID for data in made} & {outcome.patient for outcome in old}
 
 
 def test_a_missing_number_stays_missing_and_two_objects_without_uids_are_two(tmp_path):
@@ -161,7 +246,7 @@ def test_nothing_that_is_put_into_any_element_comes_out(tmp_path, rng, syntax):
 @pytest.mark.parametrize("view", ["PA", "AP", None])
 def test_dciodvfy_finds_no_error(tmp_path, view):
     source = write(tmp_path / "a.dcm", Modality="DX", ViewPosition=view)
-    deidentify(source, KEY, gate, Limits()).data.save_as(tmp_path / "out.dcm", enforce_file_format=True)
+    released(source, require=gate).data.save_as(tmp_path / "out.dcm", enforce_file_format=True)
     said = subprocess.run(
         [find_program("dciodvfy", "dicom3tools"), tmp_path / "out.dcm"], capture_output=True, text=True, check=False
     )
@@ -235,7 +320,11 @@ def test_what_the_gate_refuses_after_cleaning_is_not_released_either(tmp_path):
 
 def test_the_command_writes_what_may_leave_and_names_no_file_that_may_not(tmp_path):
     set_up(tmp_path / "home", "clinic-1", "Clinic", "mqtt://127.0.0.1:1")
-    write(tmp_path / "Lovelace.dcm")
+    key = load_site_key(tmp_path / "home" / "site.key")
+    device = Device(tmp_path / "home" / "state")
+    for patient in ("K-1", f"{CANARY} 17"):  # corrected at the console
+        outcome, _ = device.take(write(tmp_path / "Lovelace.dcm", PatientID=patient), key)
+    device.outbox.close()
     write(tmp_path / "Okafor.dcm", ViewPosition="LL")
     command = [sys.executable, "-m", "edge.cli", "deidentify", "--config", tmp_path / "home" / "device.toml", tmp_path / "out"]
     done = subprocess.run(
@@ -244,7 +333,6 @@ def test_the_command_writes_what_may_leave_and_names_no_file_that_may_not(tmp_pa
     assert done.returncode == 1
     assert "2: not released. This is a view from the side." in done.stdout
     (written,) = (tmp_path / "out").iterdir()
-    key = load_site_key(tmp_path / "home" / "site.key")
-    assert written.name == f"{new_uid(key.keyed('source', 'sop:1.2.3.4'))}.dcm"
+    assert written.name == f"{new_uid(outcome.source_key)}.dcm"
     assert pydicom.dcmread(written).PatientIdentityRemoved == "YES"
     assert "Lovelace" not in done.stdout + done.stderr

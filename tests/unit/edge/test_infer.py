@@ -1,6 +1,7 @@
 """Every intake ends in exactly one outcome, wherever the process stops in between."""
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -21,13 +22,18 @@ from edge.decoder_protocol import NotReady, Ready
 from edge.headers import NO_HEADERS, Headers
 from edge.infer import MAX_TRIALS, Inference
 from edge.infer_loop import do_requests, infer_forever
+from edge.journal import read_standing
 from edge.local import LocalStore
 from edge.outbox import Outbox
+from edge.outbox_file import damage_note
+from edge.outbox_size import RESULTS_BYTES
 from edge.outcomes import OutcomeWriter
 from edge.preprocess import INPUT_SIDE, preprocess
 from edge.pseudonym import SiteKey, chain
+from edge.rebuild import outbox_of_infer
 from edge.requests import ReadingRequest, ReleaseRequest, Requests
 from edge.silence import Site, open_silence
+from edge.specimen import new_uid
 from edge.spool import Spool
 from edge.trials import Trials
 from export.phantom import phantom
@@ -78,7 +84,10 @@ class Bench:
         self.local = LocalStore(self.home / "state")
         site = Site(Commissioning(readings=1), bundle.manifest.model_sha256, bundle.manifest.threshold)
         self.silence = open_silence(self.home / "state", site, self.outbox)
-        self.inference = Inference(self.spool, self.decoder, bundle, self.outbox, writer, self.local, self.silence)
+        self.requests = Requests(self.home / "state")
+        self.inference = Inference(
+            self.spool, self.decoder, bundle, self.outbox, writer, self.local, self.silence, unmet=self.requests.keep_unmet
+        )
 
     def close(self):
         self.silence.close()
@@ -288,12 +297,12 @@ def loop(bench):
         )
 
 
-def send(bench, content, answer):
+def send(bench, content, answer, intake_id=None):
     """As a machine does over the network: the intake id is made from the object."""
     bench.decoder.answers[content] = answer
     part = bench.spool.new_part()
     part.write(content)
-    return bench.spool.admit_part(part, "ab" * 16, "1.dcm")
+    return bench.spool.admit_part(part, intake_id or hashlib.sha256(content).hexdigest()[:32], "1.dcm")
 
 
 def test_an_object_that_is_sent_again_and_again_is_not_given_up(bench):
@@ -328,12 +337,12 @@ def test_what_is_committed_is_not_read_again_after_a_kill(bench, first, second, 
 
 
 def test_but_what_came_again_meanwhile_is(bench, monkeypatch):
-    send(bench, b"film", ready(1, Headers(sop_instance_uid="1.2.3")))
+    send(bench, b"film", ready(1, Headers(sop_instance_uid="1.2.3")), "ab" * 16)
     with monkeypatch.context() as killed:
         killed.setattr(bench.spool, "settle", dead)
         with pytest.raises(Dead):
             loop(bench)
-    send(bench, b"another", ready(2, Headers(sop_instance_uid="1.2.3")))  # under the same uid, over the first
+    send(bench, b"another", ready(2, Headers(sop_instance_uid="1.2.3")), "ab" * 16)  # under the same uid, over the first
     loop(bench)
     _, second = bench.outcomes()
     assert "uid_reused" in second.quality
@@ -367,6 +376,64 @@ def test_the_last_correction_is_the_one_that_is_valid_and_each_counts_once(bench
     assert sorted(voids) == [results[0].seq, results[1].seq]
 
 
+def standing(bench):
+    """The results that nothing takes back."""
+    outcomes, voided = bench.outcomes(), bench.outbox.voided()
+    return [one for one in outcomes if isinstance(one, Result) and (one.epoch, one.seq) not in voided]
+
+
+@pytest.mark.parametrize("way", [send, lambda bench, content, answer: bench.drop("film.dcm", content, answer)])
+@given(st.lists(st.tuples(st.sampled_from(["K-1", "K-2", "K-3"]), st.booleans()), min_size=1, max_size=7))
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_corrected_to_what_the_last_one_stands_alone(tmp_path_factory, way, sent):
+    bench = Bench(tmp_path_factory.mktemp("corrected"))
+    try:
+        for number, (patient, restarts) in enumerate(sent):
+            way(bench, str(number).encode(), film(patient_id=patient))
+            loop(bench)
+            if restarts:
+                bench.close()
+                bench.open()
+            (stands,) = standing(bench)
+            assert stands.patient == bench.key.keyed("patient", patient.lower())
+        changes = sum(one[0] != other[0] for one, other in itertools.pairwise(sent))
+        assert sum(isinstance(outcome, Result) for outcome in bench.outcomes()) == 1 + changes, "what says the same is a retry"
+    finally:
+        bench.close()
+
+
+def test_a_late_retry_of_what_was_corrected_since_changes_nothing(bench):
+    for content, number in ((b"1", "K-1"), (b"2", "K-2"), (b"1", "K-1")):
+        send(bench, content, film(patient_id=number))
+        loop(bench)
+    assert [type(outcome).__name__ for outcome in bench.outcomes()] == ["Result", "Void", "Result"]
+
+
+def rebuild(bench):
+    """A new epoch, as after damage; what was recorded is saved."""
+    bench.close()
+    path = bench.home / "outbox.db"
+    damage_note(path).touch()
+    with outbox_of_infer(path, "clinic-1", RESULTS_BYTES, Until(lambda: False)):
+        pass
+    bench.open()
+
+
+def test_what_was_answered_before_the_outbox_was_rebuilt_and_is_corrected_now_is_kept_for_the_centre_and_said(bench, caplog):
+    send(bench, b"wrong", film())
+    loop(bench)
+    closed = bench.outbox.epoch
+    rebuild(bench)
+    for content, number in ((b"right", "K-2"), (b"righter", "K-3"), (b"righter", "K-3")):
+        send(bench, content, film(patient_id=number))
+        loop(bench)
+    assert bench.requests.asked_voids() == {(closed, 1)}, "the page shows it as taken back"
+    assert caplog.text.count("seq 1 of an earlier outbox was to be taken back") == 1
+    _, second, void, third = bench.outcomes()
+    assert void.voids == second.seq
+    assert "corrected" in third.quality
+
+
 def test_corrections_before_and_after_a_change_of_the_key_leave_one_answer_valid(bench):
     send(bench, b"1", film(patient_id="K-1"))
     loop(bench)
@@ -394,10 +461,11 @@ def test_a_child_whose_age_was_wrong_is_answered_once_it_is_corrected(bench):
 
 def test_another_name_alone_is_a_retry_that_says_the_name_better(bench):
     for name in ("Doe^J", "Doe^Jane"):
-        intake = send(bench, name.encode(), film(patient_name=name))
+        send(bench, name.encode(), film(patient_name=name))
         loop(bench)
-    assert len(bench.outcomes()) == 1
-    assert bench.local.read(intake.id).patient_name == "Doe^Jane"
+    (row,) = bench.outbox.listing(9)
+    shown = bench.local.read(Path(row["place"]).stem)
+    assert (shown.patient_name, shown.heat is not None) == ("Doe^Jane", True)
 
 
 def test_equal_pixels_of_another_object_are_not_taken_back(bench):
@@ -554,6 +622,36 @@ def test_each_picture_of_a_long_queue_is_progress_and_the_end_comes_between_two(
         )
     assert told == list(range(8)), "the scan, then each picture as it is recorded"
     assert len(bench.spool.pending()) == 13
+
+
+def test_a_reading_of_a_film_that_is_taken_back_by_hand_or_corrected_counts_no_more(bench):
+    send(bench, b"1", film(1))
+    send(bench, b"2", film(2, sop_instance_uid="9.9.9"))
+    loop(bench)
+    for seq in (1, 2):
+        assert bench.inference.do(ReadingRequest(epoch=bench.outbox.epoch, seq=seq, label="normal"))
+    bench.requests.void(bench.outbox.epoch, 1, "wrong_patient")
+    do_requests(bench.inference, bench.requests)
+    assert [reading.seq for reading in read_standing(bench.home / "state").compared] == [2]
+    send(bench, b"3", film(2, sop_instance_uid="9.9.9", patient_id="K-2"))
+    loop(bench)
+    assert read_standing(bench.home / "state").compared == ()
+    assert bench.inference.do(ReleaseRequest(by="N. N.")) is None
+
+
+def test_a_test_film_is_counted_nowhere_nor_is_what_takes_it_back(bench):
+    counted = []
+    bench.inference._count = lambda kind, reason, timings: counted.append(kind)
+    uid = new_uid(bench.key)
+    for name, answer in (("a", ready(1, Headers(sop_instance_uid=uid))), ("b", ready(2)), ("c", NotReady(True, "colour"))):
+        bench.inference.process(bench.drop(name, name.encode(), answer))
+    assert counted == ["result", "refusal"]
+    for seq in (1, 2):
+        bench.requests.void(bench.outbox.epoch, seq, "wrong_patient")
+    do_requests(bench.inference, bench.requests)
+    assert [(type(outcome).__name__, outcome.test) for outcome in bench.outcomes()] == [
+        ("Result", True), ("Result", False), ("Refusal", False), ("Void", True), ("Void", False),
+    ]  # fmt: skip
 
 
 def test_what_is_counted_is_each_new_outcome_once(bench):

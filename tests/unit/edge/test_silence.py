@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from edge.commissioning import ELSE, UNDECIDED, Released, Silenced
+from edge.commissioning import ELSE, UNDECIDED, Released, Silenced, Withdrawn
 from edge.config import Commissioning
 from edge.contract.codec import encode
 from edge.journal import journal_path, read_events, read_standing
 from edge.outbox import Entry, Outbox
-from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest
+from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest, VoidRequest
 from edge.silence import Site, open_silence
 from tests.golden.examples import EXAMPLES
 
@@ -44,11 +44,21 @@ class Bench:
         def payload(seq):
             fields = {"epoch": self.outbox.epoch, "seq": seq, "source_key": source, "typicality": typicality}
             fields |= {"pixel_hash": f"{number:064x}", "shown": self.silence.shown, "quality": []}
-            return encode(msgspec.structs.replace(EXAMPLES["result"], test=False, **(fields | changes)))
+            return encode(msgspec.structs.replace(EXAMPLES["result"], **({"test": False} | fields | changes)))
 
         seq, _ = self.outbox.record(Entry(source, "result", payload))
         self.silence.catch_up()
         return seq
+
+    def take_back(self, voids):
+        """As `infer` does before it tells of it."""
+        self.outbox.record(
+            Entry(
+                f"{voids:064x}",
+                "void",
+                lambda seq: encode(msgspec.structs.replace(EXAMPLES["void"], epoch=self.outbox.epoch, seq=seq, voids=voids)),
+            )
+        )
 
     def read(self, seq, label="normal"):
         return self.silence.do(ReadingRequest(epoch=self.outbox.epoch, seq=seq, label=label))
@@ -116,6 +126,53 @@ def test_a_reading_counts_once_and_only_of_what_nobody_was_shown(bench):
     )
     assert bench.read(bench.outbox.last_seq()) is None
     assert bench.read(bench.add(shown=True)) is None
+
+
+def test_a_test_film_is_read_by_nobody(bench):
+    assert bench.read(bench.add(test=True)) is None
+    assert bench.read(bench.add())
+    assert len(read_standing(bench.home).compared) == 1
+
+
+def test_a_film_that_was_taken_back_or_is_to_be_is_not_read(bench):
+    bench.take_back(bench.add())
+    assert bench.read(1) is None
+    Requests(bench.home).void(bench.outbox.epoch, bench.add(), "wrong_patient")
+    assert bench.read(3) is None
+
+
+@pytest.mark.parametrize("kept", ["told", "killed before it was told", "only the centre can"])
+def test_a_reading_of_what_was_taken_back_afterwards_counts_no_more(bench, kept):
+    first = bench.add()
+    assert bench.read(first)
+    assert bench.read(bench.add(), UNDECIDED)
+    again = bench.add(pixel_hash=f"{first:064x}")
+    assert bench.read(again), "the film as it was corrected"
+    assert len(read_standing(bench.home).compared) == 1, "one picture"
+    if kept == "only the centre can":
+        lose_outbox(bench)
+        Requests(bench.home).keep_unmet(VoidRequest(epoch=bench.events()[0].epoch, voids=first, reason="corrected"))
+    else:
+        bench.take_back(first)
+    bench.restart() if kept.startswith("killed") else bench.silence.note_taken_back()
+    bench.restart()
+    bench.silence.note_taken_back()
+    now = read_standing(bench.home)
+    assert [reading.seq for reading in now.compared] == [again]
+    assert (now.undecided, len(now.given)) == (1, 3)
+    assert sum(isinstance(event, Withdrawn) for event in bench.events()) == 1
+
+
+def test_what_was_taken_back_releases_nothing_even_while_the_disk_is_full(bench, monkeypatch):
+    for _ in range(2):
+        assert bench.read(bench.add())
+    bench.take_back(1)
+    with full_disk(monkeypatch):
+        bench.silence.note_taken_back()
+        with pytest.raises(OSError, match="No space"):
+            bench.silence.do(RELEASE)
+    assert bench.silence.do(RELEASE) is None
+    assert not bench.silence.shown
 
 
 def test_the_reading_keeps_what_the_device_had_said(bench):

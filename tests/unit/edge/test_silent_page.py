@@ -44,11 +44,11 @@ NAME = f"{INTAKE}.png"
 class Clinic:
     """A device whose two studies were answered in one of the ways above; the second film was read."""
 
-    def __init__(self, home, answer=0, *, shown=False, readings=2, events=()):
+    def __init__(self, home, answer=0, *, shown=False, readings=2, events=(), test=False):
         self.home = home
         outbox = Outbox(home / "outbox.db", "clinic-7")
         self.epoch = outbox.epoch
-        common = {"epoch": EPOCH, "shown": shown}
+        common = {"epoch": EPOCH, "shown": shown, "test": test}
         for number in (1, 2):
 
             def payload(seq, number=number):
@@ -179,6 +179,12 @@ def test_a_reading_is_asked_of_the_device_once(tmp_path):
         ("POST", "/studies/2/reading", {"label": "normal"}),
     )
     assert len(clinic.asked()) == 1, "no class of the network, nothing at all, a film that was read"
+
+
+def test_a_test_film_is_not_to_be_read(tmp_path):
+    clinic = Clinic(tmp_path, test=True)
+    clinic.ask(("POST", "/studies/1/reading", {"label": "normal"}))
+    assert clinic.asked() == []
 
 
 @pytest.mark.parametrize(
