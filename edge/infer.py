@@ -22,6 +22,7 @@ from edge.contract.reasons import CORRECTED
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.errors import Refused
+from edge.headers import NO_HEADERS
 from edge.identity import Identifier, Identity
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
@@ -157,8 +158,15 @@ class Inference:
         return seq
 
     def _keep_local(self, identity: Identity, heat: Heat | None) -> None:
-        """Keep what the clinic's page shows. The outcome counts more: a disk that does not take this does not hold it up."""
+        """Keep what the clinic's page shows. The outcome counts more: a disk that does not take this does not hold it up.
+
+        What came again keeps the heat that it has: its first answer stands, and another network may have seen something else.
+        """
         headers = identity.picture.headers
+        if self._outbox.number_of_place(identity.kept) is not None:
+            if headers == NO_HEADERS:  # it could not be read this time
+                return
+            heat = self._local.read(identity.kept).heat
         facts = LocalFacts(patient_name=headers.patient_name, patient_id=headers.patient_id, heat=heat, study=headers.study)
         try:
             self._local.write(identity.kept, facts)
