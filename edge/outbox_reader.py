@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +18,17 @@ from edge.outbox_size import RESULTS_BYTES
 _LISTED = ("number", "kind", "receipted", "quarantined", "original_name", "place", "payload")
 _ANY = 2**63 - 1
 _LISTING = "SELECT number, kind, receipted, quarantined, original_name, place, payload FROM outcome "
-_VOIDED = (
+_VOIDED = (  # one that the disk has spoilt since no longer says what it takes back
     "SELECT payload ->> '$.epoch', payload ->> '$.voids' "
-    "FROM (SELECT CAST(payload AS TEXT) AS payload FROM outcome WHERE kind = 'void') WHERE json_valid(payload)"
+    "FROM (SELECT CAST(payload AS TEXT) AS payload FROM outcome WHERE kind = 'void') "
+    "WHERE CASE WHEN json_valid(payload) THEN "
+    "payload ->> '$.epoch' IN (SELECT epoch FROM stream) AND typeof(payload ->> '$.voids') = 'integer' END"
 )
 _TYPICALITIES = (  # of films of patients; one that the disk has spoilt since is no reason to stop
     "SELECT number, source_key, payload ->> '$.typicality' "
     "FROM (SELECT number, source_key, CAST(payload AS TEXT) AS payload FROM outcome WHERE kind = 'result' AND number > ?) "
-    "WHERE CASE WHEN json_valid(payload) THEN coalesce(payload ->> '$.test', 0) = 0 END ORDER BY number"
+    "WHERE CASE WHEN json_valid(payload) THEN coalesce(payload ->> '$.test', 0) = 0 "
+    "AND typeof(payload ->> '$.typicality') IN ('real', 'integer', 'null') END ORDER BY number"
 )
 _NEXT = "The next start of `cxr-edge infer` saves what it holds."
 
@@ -56,6 +60,12 @@ class Stream(NamedTuple):
         """Return the numbers of those seqs of `held` that this epoch has given."""
         ranges = [(first, min(last, self.last_seq)) for first, last in [(1, held.through), *held.ranges]]
         return SeqSet(0, [(self.base + first, self.base + last) for first, last in ranges if first <= last])
+
+
+def epoch_and_seq(streams: Sequence[Stream], number: int) -> tuple[str, int]:
+    """Return which outcome a number is, for one whose payload does not say it any more."""
+    stream = next(stream for stream in reversed(streams) if stream.base < number)
+    return stream.epoch, number - stream.base
 
 
 class OutboxReader:

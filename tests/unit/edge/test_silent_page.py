@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from typing import Any
 
 import httpx
@@ -26,8 +27,8 @@ from edge.page.reading import Reading as OutboxReading
 from edge.page.session import COOKIE, Sessions
 from edge.page.studies import Studies
 from edge.page.upload import Uploads
-from edge.page.words import LANGUAGES
-from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest
+from edge.page.words import LANGUAGES, words
+from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest, VoidRequest
 from edge.spool import Spool
 from tests.golden.examples import EPOCH, EXAMPLES
 
@@ -207,6 +208,26 @@ def test_too_few_readings_release_nothing_and_show_no_comparison(tmp_path):
     assert '<form method="post" action="/commissioning' not in page.text
     assert refused.headers["location"].endswith("refused")
     assert clinic.asked() == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_damaged_row_is_shown_as_damaged_and_the_others_as_they_are(tmp_path, language):
+    clinic = Clinic(tmp_path, shown=True)
+    outbox = Outbox(tmp_path / "outbox.db", "clinic-7")
+    outbox._db.execute("UPDATE outcome SET payload = ? WHERE number = 2", (b"\0" * 512,))
+    outbox.close()
+    asked = [("GET", path, None) for path in ("/", "/studies/2", "/studies/2/slip", "/studies/2/film.png", "/studies/1")]
+    _, *pages, film, other = clinic.ask(("POST", "/language", {"language": language}), *asked)
+    said = words(language)("study.damaged")
+    for page in pages:
+        assert page.status_code == 200
+        assert said in html.unescape(page.text)
+        assert "A, B" in page.text, "the name is in another file"
+    assert film.status_code == 404, "there is none in this test"
+    assert said not in html.unescape(other.text)
+    assert html.unescape(pages[0].text).count(words(language)("study.title", seq=1)) == 1, "the other is in the list"
+    clinic.ask(("POST", "/studies/2/wrong-patient", {}))
+    assert clinic.asked() == [VoidRequest(epoch=clinic.epoch, voids=2, reason="wrong_patient")], "the centre may have it whole"
 
 
 def test_the_comparison_is_shown_with_enough_and_silence_can_be_asked_for(tmp_path):
