@@ -147,6 +147,8 @@ def _open_to_others(device: Device) -> Iterator[Finding]:
         names += [device.page.pin, device.page.private_key]
     if device.dicom is not None:
         names.append(device.dicom.private_key)
+    if device.pacs is not None:
+        names.append(device.pacs.private_key)
     for name in filter(None, names):
         if open_to_others(Path(name)):
             mode = "700" if Path(name).is_dir() else "600"

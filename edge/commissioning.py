@@ -80,6 +80,7 @@ class Standing:
     began: the last time that it fell silent; None before anything. release: since then, if any. compared: readings since then that
     count, of different pictures. undecided: how many more were "not sure". given: the label of every reading ever, by (epoch, seq).
     withdrawn: the (epoch, seq) of those whose outcome was taken back.
+    damaged: whether what has happened cannot be read, so that nothing of the other is known.
     """
 
     began: Silenced | None = None
@@ -88,6 +89,7 @@ class Standing:
     undecided: int = 0
     given: dict[tuple[str, int], str] = field(default_factory=dict)
     withdrawn: frozenset[tuple[str, int]] = frozenset()
+    damaged: bool = False
 
     @property
     def silent(self) -> bool:
@@ -110,7 +112,8 @@ def shown_and_why(standing: Standing, readings: int) -> tuple[bool, Why | None]:
     """Return whether answers are shown, and if not why. readings: how many have to be compared; 0 for a device that never is."""
     if readings == 0 or not standing.silent:
         return True, None
-    return False, "new" if standing.began is None else standing.began.why
+    unknown: Why = "damaged" if standing.damaged else "new"
+    return False, unknown if standing.began is None else standing.began.why
 
 
 def offered(own: float) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from edge.contract.reasons import CORRECTED
 from edge.decide import Decision
 from edge.decoder_protocol import Answer, NotReady, Ready
 from edge.errors import Refused
+from edge.headers import NO_HEADERS
 from edge.identity import Identifier, Identity, file_source
 from edge.local import Heat, LocalFacts, LocalStore
 from edge.names import printable
@@ -163,13 +164,18 @@ class Inference:
         return seq
 
     def _keep_local(self, identity: Identity, heat: Heat | None) -> None:
-        """Keep what the clinic's page shows. The outcome counts more: a disk that does not take this does not hold it up."""
+        """Keep what the clinic's page shows. The outcome counts more: a disk that does not take this does not hold it up.
+
+        What came again keeps the heat that it has: its first answer stands, and another network may have seen something else.
+        """
         headers = identity.picture.headers
         facts = LocalFacts(patient_name=headers.patient_name, patient_id=headers.patient_id, heat=heat, study=headers.study)
         try:
-            self._local.write(identity.kept, facts)
-            if identity.again not in ("", identity.kept):  # perhaps with another spelling of the name
-                self._local.write(identity.again, replace(facts, heat=self._local.read(identity.again).heat))
+            for name in dict.fromkeys((identity.kept, identity.again or identity.kept)):
+                if self._outbox.number_of_place(name) is None:
+                    self._local.write(name, facts)
+                elif headers != NO_HEADERS:  # it could be read this time; perhaps with another spelling of the name
+                    self._local.write(name, replace(facts, heat=self._local.read(name).heat))
         except OSError as error:
             log.warning("what the page shows beside an answer cannot be kept (%s)", error.strerror)
 

@@ -111,4 +111,4 @@ def read_standing(state: Path) -> Standing:
     try:
         return standing(read_events(journal_path(state)))
     except (JournalDamaged, OSError):
-        return Standing()
+        return Standing(damaged=True)

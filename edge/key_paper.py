@@ -52,7 +52,7 @@ def read_paper(lines: Iterable[str]) -> SiteKey:
         if not line or line.startswith("#"):
             continue
         if begins := _KEY.fullmatch(line):
-            _require_whole(secret, number)
+            _require_whole(key_id, number)
             key_id, since, secret = begins[1].lower(), begins[2] or "", b""
             continue
         numbered = _NUMBERED.fullmatch(line)
@@ -68,14 +68,15 @@ def read_paper(lines: Iterable[str]) -> SiteKey:
                 raise CxrError(f"The lines up to {number} are not those of key {key_id}. Look at the line with its name again.")
             keys.append(key)
             key_id = ""
-    _require_whole(secret, number)
+    _require_whole(key_id, number)
     if not keys:
         raise CxrError("No key was typed. Type every line of the paper that does not begin with #.")
     return chain(keys)
 
 
-def _require_whole(secret: bytes, number: int) -> None:
-    if len(secret) % KEY_BYTES:
+def _require_whole(begun: str, number: int) -> None:
+    """Raise CxrError if there is a key whose lines were not all typed, or none of them."""
+    if begun:
         raise CxrError(f"Line {number + 1} is missing. Nothing was changed; type all lines of the paper.")
 
 

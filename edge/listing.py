@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import msgspec
 
 from edge.contract.codec import decode_outcome
+from edge.contract.errors import ContractError
 from edge.contract.messages import AnyOutcome, Result, Void
 from edge.contract.reasons import AID, NOT_SURE, advice
 from edge.names import on_one_line
-from edge.outbox_reader import OutboxReader
+from edge.outbox_reader import OutboxReader, epoch_and_seq
+
+DAMAGED = "damaged on this device, and cannot be read here. Have a radiologist look at the film"
 
 
 def listing_lines(outbox: OutboxReader, limit: int, *, everything: bool, as_json: bool) -> Iterator[str]:
@@ -18,9 +21,10 @@ def listing_lines(outbox: OutboxReader, limit: int, *, everything: bool, as_json
     if not as_json:
         yield f"{outbox.device}: {outbox.last_seq()} outcomes, {outbox.waiting()} wait for the centre's receipt"
         yield AID
-    voided = outbox.voided()
+    voided, streams = outbox.voided(), outbox.streams()
     for row in outbox.listing(limit, waiting_only=not everything):
-        outcome = decode_outcome(row["payload"])
+        name = epoch, seq = epoch_and_seq(streams, row["number"])
+        outcome = _decoded(row["payload"])
         state = (
             f"kept apart by the centre: {row['quarantined']}"
             if row["quarantined"]
@@ -31,23 +35,32 @@ def listing_lines(outbox: OutboxReader, limit: int, *, everything: bool, as_json
         if as_json:
             yield msgspec.json.encode(
                 {
-                    "seq": outcome.seq,
-                    "epoch": outcome.epoch,
+                    "seq": seq,
+                    "epoch": epoch,
                     "kind": row["kind"],
                     "receipted": bool(row["receipted"]),
                     "quarantined": row["quarantined"],
                     "original_name": row["original_name"],
                     "place": row["place"],
-                    "voided": (outcome.epoch, outcome.seq) in voided,
+                    "voided": name in voided,
+                    "damaged": outcome is None,
                 }
             ).decode()
             continue
-        taken_back = (outcome.epoch, outcome.seq) in voided
-        said = "taken back; do not use it" if taken_back else _said(outcome)
-        yield f"{outcome.seq:>6}  {state:<10}  {row['kind']:<8} {on_one_line(row['original_name'])}: {said}"
+        said = "taken back; do not use it" if name in voided else _said(outcome)
+        yield f"{seq:>6}  {state:<10}  {row['kind']:<8} {on_one_line(row['original_name'])}: {said}"
 
 
-def _said(outcome: AnyOutcome) -> str:
+def _decoded(payload: bytes) -> AnyOutcome | None:
+    try:
+        return decode_outcome(payload)
+    except ContractError:
+        return None
+
+
+def _said(outcome: AnyOutcome | None) -> str:
+    if outcome is None:
+        return DAMAGED
     if isinstance(outcome, Result) and not outcome.shown:
         return "recorded, not shown"
     if isinstance(outcome, Result):

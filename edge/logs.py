@@ -28,7 +28,7 @@ PER_MINUTE = 20
 _WINDOW_S = 60.0
 _FILE_BYTES = 1 << 20
 _OLDER_FILES = 3
-"""Beside the present one, for each process: six processes fill 24 MiB."""
+"""Beside the present one, for each process: seven processes fill 28 MiB."""
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 _FRAMES = 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +20,17 @@ from edge.outbox_size import RESULTS_BYTES
 _LISTED = ("number", "kind", "receipted", "quarantined", "original_name", "place", "payload")
 _ANY = 2**63 - 1
 _LISTING = "SELECT number, kind, receipted, quarantined, original_name, place, payload FROM outcome "
-_VOIDED = (
+_VOIDED = (  # one that the disk has spoilt since no longer says what it takes back
     "SELECT payload ->> '$.epoch', payload ->> '$.voids' "
-    "FROM (SELECT CAST(payload AS TEXT) AS payload FROM outcome WHERE kind = 'void') WHERE json_valid(payload)"
+    "FROM (SELECT CAST(payload AS TEXT) AS payload FROM outcome WHERE kind = 'void') "
+    "WHERE CASE WHEN json_valid(payload) THEN "
+    "payload ->> '$.epoch' IN (SELECT epoch FROM stream) AND typeof(payload ->> '$.voids') = 'integer' END"
 )
 _TYPICALITIES = (  # of films of patients; one that the disk has spoilt since is no reason to stop
     "SELECT number, source_key, payload ->> '$.typicality' "
     "FROM (SELECT number, source_key, CAST(payload AS TEXT) AS payload FROM outcome WHERE kind = 'result' AND number > ?) "
-    "WHERE CASE WHEN json_valid(payload) THEN coalesce(payload ->> '$.test', 0) = 0 END ORDER BY number"
+    "WHERE CASE WHEN json_valid(payload) THEN coalesce(payload ->> '$.test', 0) = 0 "
+    "AND typeof(payload ->> '$.typicality') IN ('real', 'integer', 'null') END ORDER BY number"
 )
 _NEXT = "The next start of `cxr-edge infer` saves what it holds."
 
@@ -61,6 +65,12 @@ class Stream(NamedTuple):
         """Return the numbers of those seqs of `held` that this epoch has given."""
         ranges = [(first, min(last, self.last_seq)) for first, last in [(1, held.through), *held.ranges]]
         return SeqSet(0, [(self.base + first, self.base + last) for first, last in ranges if first <= last])
+
+
+def epoch_and_seq(streams: Sequence[Stream], number: int) -> tuple[str, int]:
+    """Return which outcome a number is, for one whose payload does not say it any more."""
+    stream = next(stream for stream in reversed(streams) if stream.base < number)
+    return stream.epoch, number - stream.base
 
 
 class OutboxReader:
@@ -111,8 +121,7 @@ class OutboxReader:
         row = self._db.execute(query, (source_key,)).fetchone()
         if row is None:
             return None
-        epoch, base = self._epoch(row[0])
-        return Known(row[0], epoch, row[0] - base, *row[1:])
+        return Known(row[0], *self._name(row[0]), *row[1:])
 
     def unreceipted(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` outcomes without a receipt and with number > `after`, in order.
@@ -215,14 +224,11 @@ class OutboxReader:
         return str(self._file.one("PRAGMA quick_check(1)")[0])
 
     def _seq(self, number: int) -> int:
-        return number - self._epoch(number)[1]
+        return self._name(number)[1]
 
-    def _epoch(self, number: int) -> tuple[str, int]:
-        """Return the epoch of an outcome, and its base."""
-        if number > self._base:
-            return self.epoch, self._base
-        stream = next(stream for stream in reversed(self.streams()) if stream.base < number)
-        return stream.epoch, stream.base
+    def _name(self, number: int) -> tuple[str, int]:
+        """See `epoch_and_seq`; most are of the present epoch."""
+        return (self.epoch, number - self._base) if number > self._base else epoch_and_seq(self.streams(), number)
 
 
 def _unchanged(payload: Any, crc: Any) -> bytes:

@@ -132,6 +132,8 @@ class Silence:
             if not self._may_release(request):
                 return None
             return self._note(Released(by=request.by, threshold=request.threshold), "released: answers are shown from here on")
+        if self._site.settings.readings == 0:
+            return None  # answers would be shown all the same
         if not self._standing.silent:
             self._fall_silent("by_hand")
             self._settle()

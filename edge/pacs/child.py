@@ -28,12 +28,15 @@ from edge.pacs.capture import make_capture
 from edge.pacs.drawing import draw_answer
 from edge.pacs.orders import PICTURE, Echo, Order, Sent
 from edge.pacs.report import make_report
-from edge.pacs.storing import NotTaken, associated, echo, store, takes
+from edge.pacs.storing import BrokeOff, NotTaken, associated, echo, store, takes
 from edge.pacs.study import find_header
 
 
 def carry(order: Order) -> Sent:
-    """Make the objects of an order and send them, the report first: it is what counts."""
+    """Make the objects of an order and send them, the report first: it is what counts.
+
+    Where the association ends over one, the other gets an association of its own.
+    """
     outcome = decode_outcome(order.outcome)
     film = Path(order.film) if order.film else None
     try:
@@ -42,20 +45,27 @@ def carry(order: Order) -> Sent:
         return Sent(nothing=error.detail)
     taken: list[str] = []
     refused: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    left = sorted(order.kinds)
     try:
-        with associated(order.link, order.kinds) as association:
-            for kind in sorted(order.kinds, reverse=True):
-                data = _made(order, kind, header, outcome, film)
-                if data is None:
-                    continue
-                try:
-                    store(association, kind, data)
-                    taken.append(kind)
-                except NotTaken as error:
-                    refused[kind] = str(error)
+        while left:
+            with associated(order.link, order.kinds) as association:
+                while left:
+                    kind = left.pop()
+                    data = _made(order, kind, header, outcome, film)
+                    if data is None:
+                        continue
+                    try:
+                        store(association, kind, data)
+                        taken.append(kind)
+                    except NotTaken as error:
+                        refused[kind] = str(error)
+                    except BrokeOff as error:
+                        broken[kind] = str(error)
+                        break
     except CxrError as error:
-        return Sent(taken=tuple(taken), refused=refused, away=str(error))
-    return Sent(taken=tuple(taken), refused=refused)
+        return Sent(taken=tuple(taken), refused=refused, broken=broken, away=str(error))
+    return Sent(taken=tuple(taken), refused=refused, broken=broken)
 
 
 def ask(link: Echo) -> Sent:

@@ -38,7 +38,7 @@ class Carries(Protocol):
 
 def longest_s(limits: Decode, silent_s: float) -> float:
     """Return the seconds that an order may take, with a PACS that may be silent for `silent_s`."""
-    return _START_S + _ASSOCIATION_S + limits.timeout_s + 3 * silent_s
+    return _START_S + 2 * _ASSOCIATION_S + limits.timeout_s + 3 * silent_s
 
 
 class Courier:

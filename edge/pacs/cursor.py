@@ -16,17 +16,30 @@ from edge.outbox_reader import OutboxReader
 log = logging.getLogger(__name__)
 
 
+class PutOff(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome over which the PACS broke off: it is tried again, and those behind it go on.
+
+    objects: how many the PACS does not have. trials: how often it has failed though the PACS was well.
+    """
+
+    epoch: str
+    seq: int
+    objects: int
+    trials: int = 0
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the work stands.
 
-    through: epoch -> the last seq that is done with. trials: how often the next outcome has failed though the PACS was there.
-    dropped: which of its kinds are given up. refused: objects that the PACS did not take. gone: outcomes that were removed for room
-    before they could be sent.
+    through: epoch -> the last seq that is done with, or put off. trials: how often the next outcome has failed though the PACS was
+    there. dropped: which of its kinds are given up. put_off: tried longest ago first. refused: objects that the PACS did not take.
+    gone: outcomes that were removed for room before they could be sent.
     """
 
     through: dict[str, int] = {}
     trials: int = 0
     dropped: tuple[str, ...] = ()
+    put_off: tuple[PutOff, ...] = ()
     refused: int = 0
     gone: int = 0
 

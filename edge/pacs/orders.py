@@ -44,11 +44,13 @@ class Echo(msgspec.Struct, frozen=True, tag="echo"):
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """What became of it.
 
-    taken: the kinds that the PACS has. refused: kind -> why the PACS does not take it. away: why it could not be asked; the order
-    is then to be given again as it is. nothing: why there was nothing to send.
+    taken: the kinds that the PACS has. refused: kind -> why the PACS does not take it. broken: kind -> how the association ended
+    over it. away: why the PACS could not be asked; the order is then to be given again as it is. nothing: why there was nothing to
+    send.
     """
 
     taken: tuple[str, ...] = ()
     refused: dict[str, str] = {}
+    broken: dict[str, str] = {}
     away: str = ""
     nothing: str = ""

@@ -37,6 +37,10 @@ class NotTaken(CxrError):
     """The PACS does not take this object."""
 
 
+class BrokeOff(CxrError):
+    """The association ended over this object: it may be the object's fault, or that of the PACS or the link."""
+
+
 @contextlib.contextmanager
 def associated(link: Pacs, kinds: tuple[str, ...]) -> Iterator[Association]:
     """Open an association to send objects of these kinds.
@@ -80,7 +84,8 @@ def store(association: Association, kind: str, data: Dataset) -> None:
     """Send one object; on return the PACS has it.
 
     Raises:
-        Away: if it did not answer, or has no room at present.
+        Away: if it has no room at present.
+        BrokeOff: if it ended the association or did not answer in time.
         NotTaken: if it refuses the object, or objects of this kind.
     """
     if not takes(association, kind):
@@ -90,7 +95,7 @@ def store(association: Association, kind: str, data: Dataset) -> None:
     except RuntimeError:  # the association has just ended
         status = None
     if status is None:
-        raise Away("The PACS ended the association or did not answer in time.")
+        raise BrokeOff("it ended the association or did not answer in time")
     if status in _OUT_OF_RESOURCES:
         raise Away(f"The PACS has no room (0x{status:04X}).")
     # A PACS that does not want an object twice has it, and one that warns has stored it.

@@ -12,18 +12,19 @@ from edge.contract.errors import ContractError
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.local import LocalFacts, LocalStore
 from edge.outbox_reader import OutboxReader, Stream
-from edge.pacs.cursor import Place
+from edge.pacs.cursor import Place, PutOff
 from edge.pacs.orders import PICTURE, REPORT, Order, kinds_of
 
 
 @dataclass(frozen=True)
 class Next:
-    """The next outcome. order: None where there is nothing to tell. gone: how many before it are no longer there."""
+    """The next outcome. order: None where there is nothing to tell. gone: how many are no longer there. put_off: what it was."""
 
     epoch: str
     seq: int
     order: Order | None
     gone: int = 0
+    put_off: PutOff | None = None
 
 
 class Waiting:
@@ -46,6 +47,14 @@ class Waiting:
             if through < stream.last_seq:  # nothing of it is left
                 return Next(stream.epoch, stream.last_seq, None, stream.last_seq - through)
         return None
+
+    def again(self, outbox: OutboxReader, late: PutOff) -> Next:
+        """Return an outcome that was put off, as it is now. Raises apsw.Error."""
+        stream = next((stream for stream in outbox.streams() if stream.epoch == late.epoch), None)
+        row = None if stream is None else outbox.row(stream.base + late.seq)
+        if stream is None or row is None:
+            return Next(late.epoch, late.seq, None, gone=1, put_off=late)
+        return Next(late.epoch, late.seq, self._order(outbox, stream, row, Place()), put_off=late)
 
     def _order(self, outbox: OutboxReader, stream: Stream, row: dict[str, Any], place: Place) -> Order | None:
         outcome = _decoded(row)

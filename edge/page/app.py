@@ -237,8 +237,10 @@ class _Page:
         return RedirectResponse(f"/commissioning?asked={'refused' if asked is None else 'done'}", 303)
 
     async def silence(self, request: Request) -> Response:
-        self._parts.requests.ask(SilenceRequest())
-        return RedirectResponse("/commissioning?asked=done", 303)
+        possible = self._parts.checking.can_be_silenced()
+        if possible:
+            self._parts.requests.ask(SilenceRequest())
+        return RedirectResponse(f"/commissioning?asked={'done' if possible else 'refused'}", 303)
 
     async def device(self, request: Request) -> Response:
         say = _words(request)

@@ -31,7 +31,8 @@ class Table:
 class Checked:
     """What the page says. table: None until there are enough readings. choices: thresholds of a release, as (value, text).
 
-    left: how many films are still to be read before a release.
+    left: how many films are still to be read before a release. ever: whether this device is commissioned at all.
+    may_silence: whether it may be showing answers, and can be asked to show no more.
     """
 
     silent: bool
@@ -40,6 +41,8 @@ class Checked:
     table: Table | None
     left: int
     choices: list[tuple[str, str]]
+    ever: bool
+    may_silence: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Checking:
     def sentence(self, words: Words) -> str:
         """Return why no answers are shown; empty while they are."""
         standing = read_standing(self.state)
-        return "" if shown_and_why(standing, self.settings.readings)[0] else _sentence(standing, words)
+        return "" if shown_and_why(standing, self.settings.readings)[0] else self._sentence(standing, words)
 
     def read(self, words: Words) -> Checked:
         """Return how it is now."""
@@ -71,12 +74,19 @@ class Checking:
         lines += self._threshold(standing, words)
         return Checked(
             silent=silent,
-            sentence=_sentence(standing, words) if needed else words("check.always"),
+            sentence=self._sentence(standing, words),
             lines=lines,
             table=_table(standing, self.manifest, words) if enough and self.manifest is not None else None,
             left=max(needed - len(standing.compared), 0),
             choices=self._choices(words),
+            ever=needed > 0,
+            # With a journal that cannot be read `infer` may be showing answers: it read it when it began.
+            may_silence=needed > 0 and (not silent or standing.damaged),
         )
+
+    def can_be_silenced(self) -> bool:
+        """Return whether it makes sense to ask `infer` for silence; where there is silence already, it does no harm."""
+        return self.settings.readings > 0
 
     def release(self, by: str, threshold: str) -> ReleaseRequest | None:
         """Return what is to be asked of `infer`; None if it would make no sense."""
@@ -90,6 +100,13 @@ class Checking:
             )
         except msgspec.ValidationError:
             return None
+
+    def _sentence(self, standing: Standing, words: Words) -> str:
+        if self.settings.readings == 0:
+            return words("check.always")
+        if standing.release is not None:
+            return words("check.shown", by=standing.release.by)
+        return words(f"check.silent.{shown_and_why(standing, self.settings.readings)[1]}")
 
     def _threshold(self, standing: Standing, words: Words) -> list[str]:
         if self.fixed is not None:
@@ -106,12 +123,6 @@ class Checking:
         own, *others = offered(self.manifest.threshold)
         first = _percent(own) + (" (" + words("check.own") + ")" if words is not None else "")
         return [("", first), *((str(value), _percent(value)) for value in others)]
-
-
-def _sentence(standing: Standing, words: Words) -> str:
-    if standing.release is not None:
-        return words("check.shown", by=standing.release.by)
-    return words(f"check.silent.{standing.began.why if standing.began is not None else 'new'}")
 
 
 def _table(standing: Standing, manifest: Manifest, words: Words) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +11,12 @@ from edge.clock import Reading as Clock
 from edge.clock import local_time, read_clock
 from edge.commissioning import ELSE, UNDECIDED, Standing
 from edge.contract.codec import decode_outcome
+from edge.contract.errors import ContractError
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.contract.reasons import CORRECTED, REUSED
 from edge.journal import read_standing
 from edge.local import Heat, LocalFacts, LocalStore
-from edge.outbox_reader import OutboxReader
+from edge.outbox_reader import OutboxReader, Stream, epoch_and_seq
 from edge.page.reading import Reading
 from edge.page.when import moment
 from edge.page.words import Words
@@ -104,7 +106,7 @@ class Studies:
         now, standing = read_clock(), read_standing(self._state)
         with self._reading.open() as outbox:
             voided, rows = self._voided(outbox), outbox.listing(_LISTED + 1, before=before)
-            epoch = outbox.epoch
+            streams = outbox.streams()
         present = local_time(now.wall)
         today = present.date().isoformat() if present is not None and now.synchronised and before is None else ""
         days: list[Day] = []
@@ -112,7 +114,7 @@ class Studies:
         for row in rows[:_LISTED]:
             if row["kind"] == "void":
                 continue
-            study = self._study(row, words, voided, epoch, now, standing)
+            study = self._study(row, words, voided, streams, now, standing)
             if study.day and study.day < today:
                 earlier = study.number + 1
                 break
@@ -127,7 +129,7 @@ class Studies:
             row = outbox.row(number)
             if row is None:
                 return None
-            return self._study(row, words, self._voided(outbox), outbox.epoch, read_clock(), read_standing(self._state))
+            return self._study(row, words, self._voided(outbox), outbox.streams(), read_clock(), read_standing(self._state))
 
     def number_of(self, intake_id: str) -> int | None:
         """Return in which outcome an intake ended; None while it waits."""
@@ -145,23 +147,30 @@ class Studies:
         return asked | outbox.voided()  # in this order: a request goes once its outcome is there
 
     def _study(
-        self, row: dict[str, Any], words: Words, all_voided: set[tuple[str, int]], epoch: str, now: Clock, standing: Standing
+        self,
+        row: dict[str, Any],
+        words: Words,
+        all_voided: set[tuple[str, int]],
+        streams: Sequence[Stream],
+        now: Clock,
+        standing: Standing,
     ) -> Study:
-        outcome = decode_outcome(row["payload"])
+        outcome, present = _decoded(row["payload"]), streams[-1].epoch
+        name = epoch, seq = epoch_and_seq(streams, row["number"])
         answer = outcome if isinstance(outcome, Result) and outcome.shown else None
         silent = isinstance(outcome, Result) and not outcome.shown and not outcome.test
-        asked = silent and standing.asks_for(outcome.epoch, outcome.seq, epoch)
+        asked = silent and standing.asks_for(epoch, seq, present)
         path = Path(str(row["place"]))
         facts = self._local.read(path.stem) if path.stem else LocalFacts()
         tone, headline, notes = _said(outcome, words)
-        voided = (outcome.epoch, outcome.seq) in all_voided
+        voided = name in all_voided
         if voided:
             tone, headline, notes = "void", words("study.void"), [words("study.voided")]
-        recorded = moment(outcome, now)
+        recorded = None if outcome is None else moment(outcome, now)
         return Study(
             number=int(row["number"]),
-            epoch=outcome.epoch,
-            seq=outcome.seq,
+            epoch=epoch,
+            seq=seq,
             intake_id=path.stem,
             tone=tone,
             headline=headline,
@@ -180,9 +189,9 @@ class Studies:
             heat=None if answer is None or voided else facts.heat,
             voided=voided,
             # What a rebuilt outbox took over from an earlier epoch is closed: only the centre can take it back.
-            may_void=not isinstance(outcome, Void) and not voided and outcome.epoch == epoch,
+            may_void=row["kind"] != "void" and not voided and epoch == present,
             choices=_choices(outcome, words) if asked and not voided and isinstance(outcome, Result) else [],
-            reading=label_word(standing.given.get((outcome.epoch, outcome.seq), ""), words),
+            reading=label_word(standing.given.get(name, ""), words),
         )
 
     def _picture(self, place: Path) -> Path | None:
@@ -204,7 +213,16 @@ def _choices(outcome: Result, words: Words) -> list[tuple[str, str]]:
     return [(label, label_word(label, words)) for label in (*outcome.probabilities, ELSE, UNDECIDED)]
 
 
-def _said(outcome: AnyOutcome, words: Words) -> tuple[Tone, str, list[str]]:
+def _decoded(payload: bytes) -> AnyOutcome | None:
+    try:
+        return decode_outcome(payload)
+    except ContractError:  # the disk has changed it since
+        return None
+
+
+def _said(outcome: AnyOutcome | None, words: Words) -> tuple[Tone, str, list[str]]:
+    if outcome is None:
+        return "problem", words("study.damaged"), [words("study.damaged.why")]
     if isinstance(outcome, Result) and not outcome.shown:
         # Of the notes only those that do not come from the answer.
         notes = [words.reason(code) for code in outcome.quality if code in _SAID_IN_SILENCE]

@@ -52,13 +52,13 @@ def archive(folder: Path, port: int, *options: object) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scripted(port: int, status, kinds=("picture", "report")) -> Iterator[list[str]]:
-    """An archive that answers to each object what `status(data set)` says; yields the UIDs that it was sent."""
+def scripted(port: int, status, kinds=("picture", "report"), *, of_event=False) -> Iterator[list[str]]:
+    """An archive that answers to each object what `status(data set)` says, or `status(event)`; yields the UIDs that it was sent."""
     seen: list[str] = []
 
     def store(event):
         seen.append(str(event.request.AffectedSOPInstanceUID))
-        return status(event.dataset)
+        return status(event if of_event else event.dataset)
 
     application = AE(TITLE)
     application.add_supported_context("1.2.840.10008.1.1")
@@ -231,25 +231,35 @@ def test_what_each_answer_of_an_archive_means(tmp_path, status, means):
             store(association, "report", data)
 
 
-def test_an_archive_that_breaks_off_is_away(tmp_path):
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("modality", ["OT", "SR"])
+def test_one_over_which_the_archive_breaks_off_holds_up_neither_the_others_nor_its_own_other_object(tmp_path, modality):
     port = free_port()
-    link = Pacs(address="127.0.0.1", called_ae_title=TITLE, port=port, silent_s=5.0)
-    data = pydicom.dcmread(film(tmp_path / "a.dcm", "1.2.826.0.9.1"))
-    data.SOPClassUID = SOP_CLASS["picture"]
+    device = pacs_device(tmp_path / "device", port)
+    answers = Answers(device)
+    path = film(tmp_path / "a.dcm", "1.2.826.0.9.1", side=120)
+    for _ in range(3):
+        answers.add(Result, path)
+    taken = set()
 
-    def break_off(event):
-        event.assoc.abort(block=False)
+    def status(event):
+        data = event.dataset
+        if (data.Modality, int(data.InstanceNumber)) == (modality, 2):
+            event.assoc.abort(block=False)
+        else:
+            taken.add((data.Modality, int(data.InstanceNumber)))
         return 0
 
-    handlers = [(evt.EVT_C_STORE, break_off)]
-    application = AE(TITLE)
-    application.add_supported_context(SOP_CLASS["picture"])
-    server = application.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    try:
-        with pytest.raises(Away), associated(link, ("picture",)) as association:
-            store(association, "picture", data)
-    finally:
-        server.shutdown()
+    with scripted(port, status, of_event=True), telling(device):
+        wait_for(lambda: told(device, answers) == 3, "the others are told", 60)
+    assert taken == {("OT", 1), ("SR", 1), ("OT", 2), ("SR", 2), ("OT", 3), ("SR", 3)} - {(modality, 2)}
+    place = read_place(device.state)
+    assert place is not None
+    assert [(one.seq, one.objects) for one in place.put_off] == [(2, 1)]
+    assert "breaks off over it" in device.log.read_text()
+    with archive(tmp_path / "archive", port) as folder, telling(device):
+        wait_for(lambda: not read_place(device.state).put_off, "it is tried again", 60)
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_check_says_what_is_wrong_with_the_archive(tmp_path):

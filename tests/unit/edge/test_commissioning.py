@@ -140,7 +140,7 @@ def test_a_damaged_journal_is_never_believed(tmp_path, line):
     path.write_bytes(line + b"\n" + path.read_bytes())
     with pytest.raises(JournalDamaged, match="no answer is shown"):
         Journal(path)
-    assert read_standing(tmp_path) == Standing()
+    assert read_standing(tmp_path) == Standing(damaged=True)
     assert (put_aside(path).exists(), path.exists()) == (True, False)
     Journal(path).close()
     assert put_aside(path).name.endswith("-2")

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +141,51 @@ def test_an_answer_is_recorded_and_not_shown_until_a_release_whose_threshold_the
     own = BUNDLE.manifest.threshold
     assert [result.threshold for result in results] == [own, own, 0.9]
     assert requests.pending() == []
+
+
+OF_A_B = Headers(sop_instance_uid="1.2.3", patient_name="A^B")
+
+
+class Another:
+    """A network that sees something else in the same picture."""
+
+    gate = None
+
+    def __init__(self, manifest):
+        self.manifest = manifest
+
+    def scores(self, pixels, headers):
+        scores = BUNDLE.scores(pixels, headers)
+        return replace(scores, heat=1 - scores.heat)
+
+    def answer(self, scores, threshold=None):
+        return BUNDLE.answer(scores, threshold)
+
+
+@pytest.mark.parametrize("again", [ready(3, OF_A_B), NotReady(False, "decoder_timeout")])
+def test_a_film_that_comes_again_keeps_the_heat_of_the_answer_that_stands(bench, again):
+    """As from a machine of the network, whose objects have the same id each time."""
+    name = f"{'ab' * 16}~film.dcm"
+
+    def take(answer):
+        bench.decoder.answers[b"1"] = answer
+        (bench.spool.incoming / name).write_bytes(b"1")
+        return bench.inference.process(bench.spool.intake(name))
+
+    assert take(ready(3, OF_A_B)) == 1
+    first = bench.local.read("ab" * 16)
+    (result,) = bench.outcomes()
+    assert first.heat.values == result.heat_map.values
+    bench.use(Another(BUNDLE.manifest))
+    take(again)
+    assert bench.local.read("ab" * 16) == first
+    (bench.home / "state/local" / ("ab" * 16)).unlink()  # as for room
+    take(ready(3, OF_A_B))
+    assert bench.local.read("ab" * 16) == replace_heat(first, None), "a name again, and no heat rather than that of another answer"
+
+
+def replace_heat(facts, heat):
+    return msgspec.structs.replace(facts, heat=heat)
 
 
 def test_bad_input_becomes_a_refusal_or_failure_is_kept_aside_and_the_next_goes_on(bench):

@@ -17,7 +17,7 @@ from edge.local import LocalFacts, LocalStore
 from edge.outbox import Outbox
 from edge.pacs.courier import Courier, Lost
 from edge.pacs.cursor import Place, begin, keep_place, read_place
-from edge.pacs.messenger import MOST_TRIALS, Messenger
+from edge.pacs.messenger import MOST_BREAKS, MOST_TRIALS, Messenger
 from edge.pacs.orders import PICTURE, REPORT, Echo, Order, Sent
 from edge.pacs.waiting import Waiting
 from edge.page.reading import Reading
@@ -56,6 +56,7 @@ class Bench:
         self.answers = Answers(self.device)
         self.film = film(home / "film.dcm", "1.2.826.0.9.1")
         self.courier = Scripted()
+        self.now = 0.0
 
     @property
     def state(self):
@@ -69,7 +70,7 @@ class Bench:
         """As a process that has just started."""
         reading = Reading(self.state / "outbox.db", self.device.name)
         waiting = Waiting(self.state, self.settings, Decode(), LocalStore(self.state))
-        return Messenger(self.state, reading, waiting, self.courier, pauses=(8.0, 64.0))
+        return Messenger(self.state, reading, waiting, self.courier, pauses=(8.0, 64.0), clock=lambda: self.now)
 
     def run(self, messenger=None, steps=50):
         """Step until there is something to wait for; return the pause."""
@@ -78,6 +79,13 @@ class Bench:
             if pause := messenger.step():
                 return pause
         raise AssertionError("it does not come to rest")
+
+    def run_for(self, messenger, seconds, steps=200):
+        """Run as long, by a clock of its own that moves on in so many steps at most."""
+        until = self.now + seconds
+        while self.now < until:
+            pause = messenger.step()
+            self.now += pause and max(pause, seconds / steps)
 
 
 @pytest.fixture
@@ -200,6 +208,83 @@ def test_what_is_refused_time_and_again_is_counted_and_holds_up_nobody(bench, ca
     assert [seq for seq, _ in bench.courier.told()] == [1, *[2] * MOST_TRIALS, 3]
     assert bench.place == Place(through={bench.answers.outbox.epoch: 3}, refused=1)
     assert "0xC000" in caplog.text
+
+
+def breaks_off_over(*seqs, kind=PICTURE):
+    """Return a PACS that ends the association over one kind of object of some outcomes."""
+
+    def answer(order):
+        if decode_outcome(order.outcome).seq not in seqs:
+            return BOTH
+        taken = tuple({PICTURE, REPORT} - {kind}) if kind == PICTURE else ()
+        return Sent(taken=taken, broken={kind: "ended the association"})
+
+    return answer
+
+
+@pytest.mark.parametrize("kind", [PICTURE, REPORT])
+def test_what_the_pacs_breaks_off_over_holds_up_nobody_and_is_refused_in_the_end(bench, caplog, kind):
+    for _ in range(3):
+        bench.answers.add(Result, bench.film)
+    bench.courier.answer = breaks_off_over(1, kind=kind)
+    messenger = bench.messenger()
+    bench.run_for(messenger, 30)
+    assert {seq for seq, _ in bench.courier.told()} == {1, 2, 3}, "the others go on"
+    assert bench.place.refused == 0
+    assert [one.seq for one in bench.place.put_off] == [1], "and it is not forgotten"
+    for _ in range(MOST_BREAKS):
+        bench.run_for(messenger, 64 * 2**MOST_BREAKS)
+        bench.answers.add(Result, bench.film)
+    bench.run_for(messenger, 64)
+    assert bench.place == Place(through={bench.answers.outbox.epoch: 3 + MOST_BREAKS}, refused=1)
+    assert "breaks off" in caplog.text
+    assert "it is not sent any more" in caplog.text
+    told = len(bench.courier.orders)
+    bench.run_for(messenger, 10_000)
+    assert len(bench.courier.orders) == told
+
+
+def test_what_is_put_off_is_tried_after_a_restart_and_is_told_when_the_pacs_takes_it(bench):
+    for _ in range(2):
+        bench.answers.add(Result, bench.film)
+    bench.courier.answer = breaks_off_over(1)
+    bench.run_for(bench.messenger(), 30)
+    bench.courier.answer = lambda order: BOTH
+    bench.courier.orders.clear()
+    bench.run()
+    assert [seq for seq, _ in bench.courier.told()] == [1]
+    assert bench.place == Place(through={bench.answers.outbox.epoch: 2})
+
+
+def test_a_pacs_that_breaks_off_over_everything_loses_nothing(bench):
+    for _ in range(3):
+        bench.answers.add(Result, bench.film)
+    bench.courier.answer = breaks_off_over(*range(1, 100), kind=REPORT)
+    messenger = bench.messenger()
+    bench.run_for(messenger, 100_000)
+    assert bench.place.refused == 0
+    assert len(bench.courier.orders) < 100_000 / 32, "the pauses grow"
+    bench.courier.answer = lambda order: BOTH
+    bench.courier.orders.clear()
+    bench.run_for(messenger, 1000)
+    assert sorted(seq for seq, _ in bench.courier.told()) == [1, 2, 3]
+    assert bench.place == Place(through={bench.answers.outbox.epoch: 3})
+
+
+def test_what_is_put_off_and_then_taken_back_or_removed_is_not_sent_any_more(bench):
+    for _ in range(2):
+        bench.answers.add(Result, bench.film)
+    bench.courier.answer = breaks_off_over(1, 2, kind=REPORT)
+    messenger = bench.messenger()
+    bench.run_for(messenger, 30)
+    bench.answers.add(Void, None, voids=1)
+    outbox = bench.answers.outbox
+    outbox._db.execute("DELETE FROM outcome WHERE number = 2")
+    bench.courier.orders.clear()
+    bench.courier.answer = lambda order: BOTH
+    bench.run_for(messenger, 1000)
+    assert bench.courier.told() == [(3, {REPORT})]
+    assert bench.place == Place(through={outbox.epoch: 3}, gone=1)
 
 
 def test_an_outcome_that_ends_the_child_is_told_without_its_picture_and_then_given_up(bench):

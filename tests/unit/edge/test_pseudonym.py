@@ -25,6 +25,7 @@ from edge.pseudonym import SiteKey, adopt, chain, load_site_key, make_site_key, 
 from edge.requests import VoidRequest
 from edge.setup_device import set_up
 from edge.spool import Spool
+from tests.support.authority import Authority
 from tests.unit.edge.test_infer import BUNDLE, Bench, ready
 
 SECRETS = st.binary(min_size=32, max_size=32)
@@ -122,6 +123,15 @@ def test_a_line_that_is_left_out_or_exchanged_is_named(key, data):
     lines[first], lines[second] = lines[first][:4] + content[1], lines[second][:4] + content[0]
     with pytest.raises(CxrError, match="Line 1 was mistyped"):
         read_paper(lines)
+
+
+def test_a_key_of_which_only_the_name_was_typed_is_not_dropped():
+    lines = [line for line in paper_lines(chain([SiteKey(b"a" * 32), SiteKey(b"b" * 32)]), "Clinic") if line and line[0] != "#"]
+    first, second = lines[:5], lines[5:]
+    for typed in ([*first, second[0]], [second[0], *first], [*first, second[0], second[0], *second[1:]]):
+        with pytest.raises(CxrError, match=r"Line \d is missing"):
+            read_paper(typed)
+    assert len(read_paper(first + second).all) == 2
 
 
 def test_the_lines_of_another_key_under_a_name_are_refused():
@@ -267,6 +277,23 @@ def test_the_commands_print_rotate_and_restore(device, monkeypatch):
     assert run("key", "restore", *config)[0] == 0
     assert load_site_key(device / "site.key") == second
     assert status == 0
+
+
+@pytest.mark.parametrize("table", ["pacs", "dicom"])
+def test_check_says_when_the_key_of_the_pacs_can_be_read_by_others_or_is_not_there(device, tmp_path, table):
+    own = Authority(tmp_path / "tls").client("clinic-1")
+    ca = tmp_path / "tls/ca.pem"
+    lines = [f"[{table}]", f'certificate = "{own.cert}"', f'private_key = "{own.key}"', f'ca = "{ca}"']
+    lines += ["port = 1", 'address = "127.0.0.1"', 'called_ae_title = "PACS"'] if table == "pacs" else ['allow = ["A@127.0.0.1"]']
+    with (device / "device.toml").open("a") as file:
+        file.write("\n" + "\n".join(lines) + "\n")
+    own.key.chmod(0o600)
+    assert "can be read by other users" not in run("check", "--config", device / "device.toml")[1]
+    own.key.chmod(0o644)
+    assert f"chmod 600 {own.key}" in run("check", "--config", device / "device.toml")[1]
+    own.key.unlink()
+    said = run("check", "--config", device / "device.toml")[1]
+    assert f"The TLS files of [{table}] cannot be used (No such file or directory)" in said
 
 
 def test_check_says_when_the_key_or_the_pictures_can_be_read_by_others(device):

@@ -104,6 +104,7 @@ def test_with_no_readings_wanted_answers_are_shown_and_nothing_is_watched(tmp_pa
         bench.add(typicality=0.9 if number < 100 else 0.01)
     assert bench.silence.shown
     assert bench.silence.do(RELEASE) is None
+    assert bench.silence.do(SilenceRequest()) is None, "they would be shown all the same"
     assert bench.read(1) is None
 
 

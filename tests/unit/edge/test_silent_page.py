@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from typing import Any
 
 import httpx
@@ -26,8 +27,8 @@ from edge.page.reading import Reading as OutboxReading
 from edge.page.session import COOKIE, Sessions
 from edge.page.studies import Studies
 from edge.page.upload import Uploads
-from edge.page.words import LANGUAGES
-from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest
+from edge.page.words import LANGUAGES, words
+from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest, VoidRequest
 from edge.spool import Spool
 from tests.golden.examples import EPOCH, EXAMPLES
 
@@ -44,7 +45,7 @@ NAME = f"{INTAKE}.png"
 class Clinic:
     """A device whose two studies were answered in one of the ways above; the second film was read."""
 
-    def __init__(self, home, answer=0, *, shown=False, readings=2, events=(), test=False):
+    def __init__(self, home, answer=0, *, shown=False, readings=2, events=(), test=False, readable=True):
         self.home = home
         outbox = Outbox(home / "outbox.db", "clinic-7")
         self.epoch = outbox.epoch
@@ -76,7 +77,7 @@ class Clinic:
                 uploads=Uploads(home, spool, 1000),
                 films=Films(Decode()),
                 health=Health(home, reading, capacity, manifest),
-                checking=Checking(home, Commissioning(readings=readings), manifest, None),
+                checking=Checking(home, Commissioning(readings=readings), manifest if readable else None, None),
                 sessions=sessions,
                 requests=self.requests,
                 has_room=lambda: True,
@@ -213,6 +214,77 @@ def test_too_few_readings_release_nothing_and_show_no_comparison(tmp_path):
     assert '<form method="post" action="/commissioning' not in page.text
     assert refused.headers["location"].endswith("refused")
     assert clinic.asked() == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_damaged_row_is_shown_as_damaged_and_the_others_as_they_are(tmp_path, language):
+    clinic = Clinic(tmp_path, shown=True)
+    outbox = Outbox(tmp_path / "outbox.db", "clinic-7")
+    outbox._db.execute("UPDATE outcome SET payload = ? WHERE number = 2", (b"\0" * 512,))
+    outbox.close()
+    asked = [("GET", path, None) for path in ("/", "/studies/2", "/studies/2/slip", "/studies/2/film.png", "/studies/1")]
+    _, *pages, film, other = clinic.ask(("POST", "/language", {"language": language}), *asked)
+    said = words(language)("study.damaged")
+    for page in pages:
+        assert page.status_code == 200
+        assert said in html.unescape(page.text)
+        assert "A, B" in page.text, "the name is in another file"
+    assert film.status_code == 404, "there is none in this test"
+    assert said not in html.unescape(other.text)
+    assert html.unescape(pages[0].text).count(words(language)("study.title", seq=1)) == 1, "the other is in the list"
+    clinic.ask(("POST", "/studies/2/wrong-patient", {}))
+    assert clinic.asked() == [VoidRequest(epoch=clinic.epoch, voids=2, reason="wrong_patient")], "the centre may have it whole"
+
+
+RELEASED = Released(by="N. N.")
+
+
+def silenced(why):
+    return Silenced(why=why, bundle="c" * 64, epoch=EPOCH, after=0)
+
+
+# name: readings wanted (one was compared), events, whether the bundle can be read, what the journal becomes;
+# then the sentence, and which of the two forms there is.
+STATES = {
+    "new": (2, (), True, None, "silent.new", None),
+    "enough were read": (1, (), True, None, "silent.new", "release"),
+    "released": (1, (RELEASED,), True, None, "shown", "silence"),
+    "released, then more are wanted": (2, (RELEASED,), True, None, "shown", "silence"),
+    "released, and the bundle cannot be read": (1, (RELEASED,), False, None, "shown", "silence"),
+    "drifted": (1, (RELEASED, silenced("drift")), True, None, "silent.drift", None),
+    "another bundle": (1, (RELEASED, silenced("model")), True, None, "silent.model", None),
+    "silenced here": (1, (RELEASED, silenced("by_hand")), True, None, "silent.by_hand", None),
+    "damaged and put aside": (1, (RELEASED, silenced("damaged")), True, None, "silent.damaged", None),
+    "released again": (1, (RELEASED, silenced("drift"), RELEASED), True, None, "shown", "silence"),
+    # `infer` knows how it stands until it starts again, and may be showing answers.
+    "damaged while the device runs": (1, (RELEASED,), True, b"nonsense\n", "silent.damaged", "silence"),
+    "no journal": (1, (), True, b"", "silent.new", None),
+    "none wanted": (0, (), True, None, "always", None),
+    "none wanted, once released": (0, (RELEASED,), True, None, "always", None),
+    "none wanted, damaged": (0, (RELEASED,), True, b"nonsense\n", "always", None),
+    "none wanted, no journal": (0, (), True, b"", "always", None),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_however_the_device_stands_it_can_be_silenced_if_it_may_show_answers_and_released_if_it_may_be(tmp_path, state):
+    readings, events, readable, journal, sentence, form = STATES[state]
+    clinic = Clinic(tmp_path, readings=readings, events=events, readable=readable)
+    if journal is not None:
+        journal_path(tmp_path).write_bytes(journal)
+    page, release, silence = clinic.ask(
+        ("GET", "/commissioning", None),
+        ("POST", "/commissioning/release", {"by": "N. N."}),
+        ("POST", "/commissioning/silence", {}),
+    )
+    say = words("en")
+    assert say(f"check.{sentence}", **({"by": "N. N."} if sentence == "shown" else {})) in html.unescape(page.text)
+    assert ('action="/commissioning/release"' in page.text) == (form == "release")
+    assert ('action="/commissioning/silence"' in page.text) == (form == "silence")
+    assert release.headers["location"].endswith("done" if form == "release" else "refused")
+    assert silence.headers["location"].endswith("done" if readings else "refused"), "asked twice it does no harm"
+    assert clinic.asked() == [ReleaseRequest(by="N. N.")] * (form == "release") + [SilenceRequest()] * bool(readings)
+    assert (say("check.about") in html.unescape(page.text)) == (readings > 0), "it says that answers are not shown at first"
 
 
 def test_the_comparison_is_shown_with_enough_and_silence_can_be_asked_for(tmp_path):
