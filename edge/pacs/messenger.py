@@ -112,7 +112,7 @@ class Messenger:
             return self._pause()
         if sent.taken:
             place = self._count(place, self._doubted)
-            self._late_after = 0.0
+            self._failures, self._late_after = 0, 0.0
         if sent.broken:
             objects = len(sent.broken) + len(sent.refused)
             return self._put_off(place, found, objects, _why(sent.broken), to_blame=bool(sent.taken))
@@ -131,7 +131,7 @@ class Messenger:
         trials = 0 if found.put_off is None else found.put_off.trials
         late = PutOff(epoch=found.epoch, seq=found.seq, objects=objects, trials=trials)
         if to_blame or found.put_off is None:
-            log.warning("seq %d: the PACS breaks off over it (%s); it is put off, and the others go on", found.seq, why)
+            log.warning("seq %d: it is put off, and the others go on (%s)", found.seq, why)
         place = _past(place, found)
         place = msgspec.structs.replace(place, put_off=(*place.put_off, late))
         if to_blame:
@@ -152,7 +152,7 @@ class Messenger:
             if trials < MOST_BREAKS:
                 kept.append(late if trials == late.trials else msgspec.structs.replace(late, trials=trials))
                 continue
-            log.error("seq %d: the PACS breaks off over it each time; it is not sent any more", late.seq)
+            log.error("seq %d: the PACS has not taken it in %d trials; it is not sent any more", late.seq, trials)
             refused += late.objects
         self._doubted -= to_blame
         return msgspec.structs.replace(place, put_off=tuple(kept), refused=refused)

@@ -10,6 +10,7 @@ import io
 import json
 import subprocess
 import sys
+import urllib.request
 import zlib
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -22,6 +23,8 @@ from PIL import Image, ImageFilter
 
 from edge.config import load_config
 from edge.keys import load_identity
+from edge.logs import PER_MINUTE
+from edge.pacs.cursor import read_place
 from edge.sealed import open_sealed
 from export.phantom import phantom
 from tests.support.authority import Authority
@@ -30,7 +33,7 @@ from tests.support.centre import aggregator
 from tests.support.clinic import make_device
 from tests.support.dicom import MACHINE, dcmtk
 from tests.support.mosquitto import loopback_mosquitto
-from tests.support.processes import free_port, listens, wait_for
+from tests.support.processes import find_program, free_port, listens, running, wait_for
 from tests.support.remote import Wire
 
 PEOPLE = people(50, 20260131)
@@ -154,7 +157,13 @@ def told(tmp_path_factory):
         dicom_port = free_port()
         text = device.config.read_text("utf-8").replace('folder = "inbox"', f'folder = "{inbox}"')
         tables = f'\n[usb]\ncentre = "{centre.cert}"\n[dicom]\nport = {dicom_port}\nallow = ["{MACHINE}@127.0.0.1"]\n'
+        pacs_port, metrics_port = free_port(), free_port()
+        tables += f'[pacs]\naddress = "127.0.0.1"\nport = {pacs_port}\ncalled_ae_title = "PACS"\n[metrics]\nport = {metrics_port}\n'
         device.config.write_text(text + tables, "utf-8")
+        archive = home / "archive"
+        archive.mkdir()
+        command = [find_program("storescp", "dcmtk"), "-aet", "PACS", "-od", str(archive), str(pacs_port)]
+        stack.enter_context(running(command, home / "archive.log"))
         settings = load_config(device.config)
         device.start()
         stack.callback(device.stop)
@@ -172,6 +181,7 @@ def told(tmp_path_factory):
         pages = visitor.ask("GET", "/")[1] + b"".join(visitor.ask("GET", f"/studies/{number}")[1] for number in range(1, count + 1))
         visitor.ask("POST", "/studies/1/wrong-patient", b"")
         wait_for(lambda: device.waiting() == count + 1, "the void", 30)
+        wait_for(lambda: list(read_place(device.state).through.values()) == [count + 1], "the PACS is told of all", 240)
 
         def call(*words):
             command = [sys.executable, "-m", "edge.cli", words[0], "--config", device.config, *words[1:]]
@@ -195,6 +205,9 @@ def told(tmp_path_factory):
         )
         wait_for(lambda: device.waiting() == 0, "HTTPS delivers all", 60)
         wait_for(lambda: not list((device.state / "spool").iterdir()), "the spool is empty")
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=30) as answer:
+            metrics = answer.read()
+        kept_logs = [path.read_bytes() for path in sorted((device.state / "log").iterdir())]
         names = "\n".join(str(path.relative_to(device.state)) for path in device.state.rglob("*"))
         heard = {
             "what a subscriber gets": b"\n".join(spied),
@@ -206,13 +219,17 @@ def told(tmp_path_factory):
             "what commands said": said.replace(str(inbox).encode(), b"the watched folder"),  # as device.toml names it
             "the logs of the centre": program.log.read_bytes() + broker.log.read_bytes(),
             "names of files in state": names.encode(),
+            "the metrics": metrics,
+            "the logs that are kept": b"".join(kept_logs),
+            "how far the PACS was told": (device.state / "pacs.json").read_bytes(),
         }
-        yield heard, count, pages
+        yield heard, count, pages, [path.read_bytes() for path in archive.iterdir()]
 
 
 WHERE = (
     "what a subscriber gets", "MQTT on the wire", "HTTPS heads and bodies", "the file on the stick", "pictures that may leave",
-    "the log of the device", "what commands said", "the logs of the centre", "names of files in state",
+    "the log of the device", "what commands said", "the logs of the centre", "names of files in state", "the metrics",
+    "the logs that are kept", "how far the PACS was told",
 )  # fmt: skip
 
 
@@ -226,8 +243,17 @@ def test_no_canary_is_heard(told, needles, where):
     assert needles.found(told[0][where]) == set()
 
 
+def test_the_clinics_own_archive_is_told_who_it_is(told, needles):
+    """What goes back to it names the patients, and what is said of that names none: see the tests above."""
+    heard, _, _, objects = told
+    assert len(objects) > 30
+    assert all(needles.found(one[:8192]) for one in objects), "before the pixels"
+    assert b"process=pacs" in heard["the logs that are kept"]
+    assert heard["the log of the device"].count(b"the PACS has the report") >= PER_MINUTE, "more are left out"
+
+
 def test_the_device_has_read_what_it_does_not_tell_and_all_was_heard(told):
-    heard, count, pages = told
+    heard, count, pages, _ = told
     assert set(heard) == set(WHERE)
     shown = pages.decode()
     dicoms = [person for number, person in enumerate(PEOPLE) if number % 5 in (0, 1, 2)]
@@ -242,3 +268,5 @@ def test_the_device_has_read_what_it_does_not_tell_and_all_was_heard(told):
         assert reason in heard["the file on the stick"], reason
     assert b'"patient_missing":"not_dicom"' in heard["the file on the stick"]
     assert heard["names of files in state"].count(b"local/") >= count
+    assert b"pacs.json" in heard["names of files in state"]
+    assert b'cxr_edge_outcomes_total{kind="result"}' in heard["the metrics"]

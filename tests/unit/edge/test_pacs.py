@@ -237,7 +237,7 @@ def test_what_the_pacs_breaks_off_over_holds_up_nobody_and_is_refused_in_the_end
         bench.answers.add(Result, bench.film)
     bench.run_for(messenger, 64)
     assert bench.place == Place(through={bench.answers.outbox.epoch: 3 + MOST_BREAKS}, refused=1)
-    assert "breaks off" in caplog.text
+    assert "it is put off" in caplog.text
     assert "it is not sent any more" in caplog.text
     told = len(bench.courier.orders)
     bench.run_for(messenger, 10_000)
@@ -254,6 +254,14 @@ def test_what_is_put_off_is_tried_after_a_restart_and_is_told_when_the_pacs_take
     bench.run()
     assert [seq for seq, _ in bench.courier.told()] == [1]
     assert bench.place == Place(through={bench.answers.outbox.epoch: 2})
+
+
+def test_a_pacs_that_takes_no_picture_keeps_no_report_waiting(bench):
+    for _ in range(10):
+        bench.answers.add(Result, bench.film)
+    bench.courier.answer = breaks_off_over(*range(1, 11))
+    bench.run_for(bench.messenger(), 85)
+    assert {seq for seq, _ in bench.courier.told()} == set(range(1, 11)), "eight seconds at most between two"
 
 
 def test_a_pacs_that_breaks_off_over_everything_loses_nothing(bench):
