@@ -72,8 +72,7 @@ def lines(device: Device) -> Iterator[str]:
     else:
         yield f"Silent: answers are recorded and not shown ({_WHY[because or 'new']})."
     yield f"{len(standing.compared)} of {needed} readings were compared; {standing.undecided} more were not sure."
-    chosen = standing.release.threshold if standing.release is not None else None
-    yield f"Threshold: {_threshold(device, manifest, chosen)}."
+    yield f"Threshold: {_threshold(device, manifest, standing.threshold)}."
     if len(standing.compared) < needed:
         yield "The comparison is shown once there are enough, so that nobody reads with it in mind."
         return

@@ -96,6 +96,11 @@ class Standing:
         """Whether answers are to be recorded and not shown."""
         return self.release is None
 
+    @property
+    def threshold(self) -> float | None:
+        """The threshold that was chosen for this site at its release; None while there is none."""
+        return None if self.release is None else self.release.threshold
+
     def asks_for(self, epoch: str, seq: int, present: str) -> bool:
         """Return whether a reading of that outcome would count. present: the epoch that seqs are given in now."""
         if self.began is None or not self.silent or (epoch, seq) in self.given:

@@ -99,8 +99,7 @@ class Silence:
     @property
     def threshold(self) -> float | None:
         """What decides the next answer: device.toml before the choice of the release; None for the bundle's own."""
-        chosen = self._standing.release.threshold if self._standing.release is not None else None
-        return self._site.fixed if self._site.fixed is not None else chosen
+        return self._standing.threshold if self._site.fixed is None else self._site.fixed
 
     def catch_up(self) -> None:
         """Look at the results that have come since the last time; fall silent if they are of another kind."""

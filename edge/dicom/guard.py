@@ -13,7 +13,7 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.events import EventHandlerType
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation as Role
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 from edge.dicom.peers import normal
@@ -128,6 +129,18 @@ class GuardedApplication(AE):
         self.maximum_pdu_size = limits.max_pdu
         self.acse_timeout = self.connection_timeout = min(_ASSOCIATE_S, limits.silent_s)
         self.dimse_timeout = self.network_timeout = limits.silent_s
+
+    def call(
+        self,
+        address: str,
+        port: int,
+        ae_title: str,
+        tls: ssl.SSLContext | None,
+        roles: Sequence[Role] = (),
+    ) -> Association:
+        """Open an association with a peer; whether it is established, the association says. tls: None for a plain connection."""
+        wrapped = None if tls is None else (tls, address)
+        return self.associate(address, port, ae_title=ae_title, ext_neg=list(roles) or None, tls_args=wrapped)
 
     def _create_socket(self, *arguments: Any, **options: Any) -> AssociationSocket:
         return _guard(super()._create_socket(*arguments, **options), self._limits)

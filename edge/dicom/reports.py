@@ -155,9 +155,7 @@ def connector(settings: Dicom, peers: tuple[Peer, ...], limits: Limits) -> Calla
             raise CxrError(f"[dicom] allow has no port for it; write {shown(ae_title)}@{address}:PORT")
         application = GuardedApplication(settings.ae_title, limits)
         application.add_requested_context(PUSH_MODEL, [ImplicitVRLittleEndian])
-        role = build_role(PUSH_MODEL, scp_role=True)
-        tls_args = (tls, peer.address) if tls is not None else None
-        assoc = application.associate(peer.address, peer.port, ae_title=peer.ae_title, ext_neg=[role], tls_args=tls_args)
+        assoc = application.call(peer.address, peer.port, peer.ae_title, tls, [build_role(PUSH_MODEL, scp_role=True)])
         if not assoc.is_established:
             raise CxrError(f"{peer.address}:{peer.port} cannot be reached or does not accept {settings.ae_title}")
         return assoc

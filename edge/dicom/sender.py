@@ -31,9 +31,7 @@ def by_c_store(device: Device) -> Callable[[Path, str], str]:
         data = dcmread(film)
         application = GuardedApplication(settings.ae_title, limits_of(settings, (peer,)))
         application.add_requested_context(data.SOPClassUID, [ExplicitVRLittleEndian])
-        tls = client_tls(settings)
-        tls_args = (tls, peer.address) if tls is not None else None
-        assoc = application.associate(peer.address, settings.port, ae_title=settings.ae_title, tls_args=tls_args)
+        assoc = application.call(peer.address, settings.port, settings.ae_title, client_tls(settings))
         if not assoc.is_established:
             raise CxrError(f"The DICOM listener at {peer.address}:{settings.port} takes no association. Its log says why.")
         try:

@@ -53,11 +53,8 @@ def associated(link: Pacs, kinds: tuple[str, ...]) -> Iterator[Association]:
     application.add_requested_context(_VERIFICATION, [ImplicitVRLittleEndian])
     for kind in kinds:
         application.add_requested_context(SOP_CLASS[kind], [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    tls = client_tls(link, "pacs")
     where = f"{link.address}:{link.port}"
-    association = application.associate(
-        link.address, link.port, ae_title=link.called_ae_title, tls_args=None if tls is None else (tls, link.address)
-    )
+    association = application.call(link.address, link.port, link.called_ae_title, client_tls(link, "pacs"))
     if association.is_rejected:
         raise Away(f"{where} rejects the association. Does it know {link.calling_ae_title}, and is it {link.called_ae_title}?")
     if not association.is_established:

@@ -111,7 +111,7 @@ class Checking:
     def _threshold(self, standing: Standing, words: Words) -> list[str]:
         if self.fixed is not None:
             return [words("check.fixed", threshold=_percent(self.fixed))]
-        chosen = standing.release.threshold if standing.release is not None else None
+        chosen = standing.threshold
         if chosen is None:
             return [] if self.manifest is None else [words("check.now", threshold=_percent(self.manifest.threshold))]
         return [words("check.now", threshold=_percent(chosen))]
