@@ -114,7 +114,7 @@ def aggregate(
 def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, key: Path, receipts: Path | None) -> None:
     """Take in what was carried here in sealed FILEs, and write the receipts to carry back. Stop the aggregator meanwhile."""
     from broker.usb import import_file
-    from edge.keys import Unsealable, load_certificate, load_identity
+    from edge.sealed.keys import Unsealable, load_certificate, load_identity
 
     try:
         authority, centre = load_certificate(ca), load_identity(cert, key)

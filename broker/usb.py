@@ -24,8 +24,8 @@ from edge.contract.frames import Frame, FrameReader, FrameWriter
 from edge.contract.messages import Receipt
 from edge.contract.topics import Channel
 from edge.durable import fsync_folder
-from edge.keys import Identity, Unsealable
-from edge.sealed import Sealed, open_sealed, seal
+from edge.sealed.file import Sealed, open_sealed, seal
+from edge.sealed.keys import Identity, Unsealable
 
 _BATCH = 500
 _MOST_FRAMES = 10_000_000

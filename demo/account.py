@@ -10,7 +10,7 @@ from broker.reader import Reader, StoredOutcome
 from edge.contract.messages import Failure, Refusal, Result
 from edge.contract.reasons import advice
 from edge.errors import OutboxError
-from edge.outbox_reader import OutboxReader
+from edge.outbox.reader import OutboxReader
 
 
 @dataclass

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.outbox_size import outbox_bytes, room_for_outcomes
-from edge.spool import LEAST_FREE, free_bytes
+from edge.intake.spool import LEAST_FREE, free_bytes
+from edge.outbox.size import outbox_bytes, room_for_outcomes
 
 Level = Literal["ok", "alarm", "full"]
 

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import edge
-from edge import cli_by_hand as by_hand
-from edge import cli_processes as processes
-from edge import cli_relay
+from edge.commands import by_hand, processes
+from edge.commands import relay as cli_relay
 from edge.errors import CxrError
-from edge.hardening import begin_private
+from edge.unattended.hardening import begin_private
 
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
@@ -168,9 +167,9 @@ def _complain(sentence: str) -> int:
 
 def _run(arguments: Arguments) -> None:
     from edge.config import load_config
-    from edge.lifecycle import Stop, only_one
-    from edge.logs import set_up
-    from edge.supervisor import Supervisor, own_command
+    from edge.unattended.lifecycle import Stop, only_one
+    from edge.unattended.logs import set_up
+    from edge.unattended.supervisor import Supervisor, own_command
 
     device = load_config(arguments.config)
     set_up("run", Path(device.state) / "log")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.commissioning import Label, Person
+from edge.commissioning.standing import Label, Person
 from edge.contract.errors import UNREADABLE
 from edge.contract.types import Code, Epoch, Probability, Seq
 from edge.durable import write_durably

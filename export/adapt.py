@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle import Bundle, load_bundle
-from edge.classify import Classifier, Scores
 from edge.contract.bundle import MANIFEST_NAME
-from edge.decide import Rule, decide
 from edge.errors import CxrError
-from edge.typicality import Typicality
+from edge.network.bundle import Bundle, load_bundle
+from edge.network.classify import Classifier, Scores
+from edge.network.decide import Rule, decide
+from edge.network.typicality import Typicality
 from export.adapt_card import (
     DONE,
     PARENT_CARD,

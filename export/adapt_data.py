@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edge.decode import decode_file
 from edge.errors import ImageError, Refused
-from edge.preprocess import preprocess_image
-from edge.quality import check_quality
+from edge.pixels.decode import decode_file
+from edge.pixels.preprocess import preprocess_image
+from edge.pixels.quality import check_quality
 from export.calibrate import SENSITIVITIES
 from export.dataset import Pixels, Sample, patients, selected, some
 from export.errors import DataError

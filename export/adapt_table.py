@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.classify import Scores
-from edge.decide import Decision
+from edge.network.classify import Scores
+from edge.network.decide import Decision
 from export.metrics import Estimate, Floats, aucs, bounded, divide, draws
 
 BINS = 10

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge.preprocess import preprocess
+from edge.pixels.preprocess import preprocess
 from export.dataset import Pixels
 
 LINEAR_SIDE = 64

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from edge.classify import Classifier
 from edge.contract.bundle import MANIFEST_NAME, Golden, Known, Manifest
-from edge.network_input import INPUT_SIDE, PREPROCESS_VERSION, write_pgm
-from edge.preprocess import preprocess
-from edge.typicality import Typicality
+from edge.network.classify import Classifier
+from edge.network.typicality import Typicality
+from edge.pixels.network_input import INPUT_SIDE, PREPROCESS_VERSION, write_pgm
+from edge.pixels.preprocess import preprocess
 from export.card import INTENDED_USE, LICENCE, TRAINED_ON, headline, model_card
 from export.dataset import ADULT
 from export.gate_files import GATE_NAME, GATE_REPORT_NAME, WEIGHTS_NAME

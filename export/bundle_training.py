@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.network_input import INPUT_SIDE
-from edge.typicality import Typicality
+from edge.network.typicality import Typicality
+from edge.pixels.network_input import INPUT_SIDE
 from export.adapt_data import FEWEST
 from export.begin import gather, held_out_split, read_begun
 from export.bundle import Words, write_files

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.preprocess import INPUT_SIDE, PREPROCESS_VERSION
+from edge.pixels.preprocess import INPUT_SIDE, PREPROCESS_VERSION
 from export import evaluate as ev
 from export import unseen
 from export.baseline import linear_scores

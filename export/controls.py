@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge.preprocess import preprocess_image
+from edge.pixels.preprocess import preprocess_image
 from export.dataset import Pixels
 from export.evaluate import patched
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge.decode import decode_file
 from edge.errors import ImageError
-from edge.preprocess import INPUT_SIDE, centre_square, preprocess_image
+from edge.pixels.decode import decode_file
+from edge.pixels.preprocess import INPUT_SIDE, centre_square, preprocess_image
 from export.errors import DataError
 
 CLASSES = ("normal", "pneumonia", "covid19")

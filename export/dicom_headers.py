@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from edge.headers import NO_HEADERS, Headers, read_headers
+from edge.pixels.headers import NO_HEADERS, Headers, read_headers
 
 _MAGIC_AT = 128
 
@@ -35,7 +35,7 @@ def _export(file: Path) -> Export:
         with file.open("rb") as opened:
             if opened.read(_MAGIC_AT + 4)[_MAGIC_AT:] != b"DICM":
                 return Export(file, reason="no_dicom")
-        # As in `edge.dicom_pixels`: inflating has no bound, so the syntax is looked at before the rest is read.
+        # As in `edge.pixels.dicom_pixels`: inflating has no bound, so the syntax is looked at before the rest is read.
         if pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return Export(file, reason="unsupported_encoding")
         data = pydicom.dcmread(file, stop_before_pixels=True)

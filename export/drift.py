@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edge.bundle import Bundle, load_bundle
-from edge.decode import decode_file
-from edge.drift import Drift
+from edge.commissioning.drift import Drift
 from edge.errors import Refused
-from edge.preprocess import preprocess_image
+from edge.network.bundle import Bundle, load_bundle
+from edge.pixels.decode import decode_file
+from edge.pixels.preprocess import preprocess_image
 from export.dataset import Sample, read_dataset
 from export.splits import patient_folds
 
@@ -137,7 +137,7 @@ def measure(folder: Path, data: Path, once_in: float, say: Say, *, scale: float 
     Args:
         folder: of the bundle.
         data: of the data sets that it was made from.
-        once_in: see `edge.drift.Drift`.
+        once_in: see `edge.commissioning.drift.Drift`.
         say: receives progress lines.
         scale: of the numbers of runs; less than 1 for a quick trial.
     """

@@ -25,7 +25,7 @@ def class_activation_map(heat: npt.NDArray[np.floating], number: int) -> Floats:
     Zhou et al. 2016, "Learning deep features for discriminative localization". Other classes' maps are not subtracted.
 
     Args:
-        heat: shape (rows, columns, classes), as `edge.classify.Scores` has it.
+        heat: shape (rows, columns, classes), as `edge.network.classify.Scores` has it.
         number: of the class.
 
     Raises:

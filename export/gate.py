@@ -1,4 +1,4 @@
-"""Training of the quality gate (`edge.gate`): a small network of the shrunk picture and a linear function of the traits."""
+"""Training of the quality gate (`edge.network.gate`): a small network of the shrunk picture and a linear function of the traits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.gate import GOOD, Gate
-from edge.preprocess import INPUT_SIDE, Frame
+from edge.network.gate import GOOD, Gate
+from edge.pixels.preprocess import INPUT_SIDE, Frame
 from export.gate_files import MadeGate
 from export.gate_views import POOLED, Small, Strings, Views
 from export.legacy_keras import keras

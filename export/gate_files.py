@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge.bundle import Bundle
-from edge.classify import Classifier
 from edge.contract import bundle as contract
 from edge.contract.bundle import MANIFEST_NAME, Golden, Manifest
-from edge.gate import Floats32, Gate
-from edge.network_input import read_pgm
+from edge.network.bundle import Bundle
+from edge.network.classify import Classifier
+from edge.network.gate import Floats32, Gate
+from edge.pixels.network_input import read_pgm
 from export.runtimes import RUNTIMES
 
 GATE_NAME = "gate.tflite"
@@ -26,7 +26,7 @@ GATE_REPORT_NAME = "gate.json"
 
 @dataclass(frozen=True)
 class MadeGate:
-    """graph: int8 file. weights: shape (reasons, traits + 1). reasons, limit: see `edge.gate.Gate`, which `on_device` returns."""
+    """graph: int8 file. weights: shape (reasons, traits + 1). reasons, limit: of `edge.network.gate.Gate`, see `on_device`."""
 
     graph: bytes
     weights: Floats32

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.gate import GOOD
+from edge.network.gate import GOOD
 from export.gate_files import MadeGate
 from export.gate_views import DRAWN, Strings, Views
 from export.metrics import bounded, draws

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge.gate import GOOD
+from edge.network.gate import GOOD
 from export.wrong_views import REASON_OF
 
 _WHAT = {
@@ -49,7 +49,7 @@ def quality_page(report: dict[str, Any]) -> str:
             "`export/wrong_views.py`; CT slices and photographs are as they came, and cut, turned and lit otherwise.",
             "**Lateral views are not among them**: there are none in the data. Refused is what a DICOM header calls lateral: in "
             "ViewPosition, in the code of the view, by the direction of its rows, or in the name of protocol or series "
-            "(`edge/view_position.py` says how).",
+            "(`edge/pixels/view_position.py` says how).",
             "",
             "Made by `cxr-export gate edge/models/chest --data DIR`, after `cxr-export chest`, for the network "
             f"{report['model_sha256'][:12]}.",

@@ -14,13 +14,13 @@ import pydicom
 import pydicom.data
 from PIL import Image, ImageDraw, ImageFont
 
-import edge.dicom_pixels
-from edge.classify import Classifier
-from edge.decode import Decoded, decode_file
+import edge.pixels.dicom_pixels
 from edge.errors import ImageError, Refused
-from edge.gate import Gate
-from edge.preprocess import preprocess_image
-from edge.quality import check_quality
+from edge.network.classify import Classifier
+from edge.network.gate import Gate
+from edge.pixels.decode import Decoded, decode_file
+from edge.pixels.preprocess import preprocess_image
+from edge.pixels.quality import check_quality
 from export.phantom import phantom
 
 _EACH = 20
@@ -73,7 +73,7 @@ def _of_pydicom(path: Path) -> tuple[str, Decoded] | None:
     any_modality = mock.MagicMock(__contains__=lambda _self, _name: True)
     logging.disable(logging.CRITICAL)  # many of these files are damaged on purpose
     try:
-        with warnings.catch_warnings(), mock.patch.object(edge.dicom_pixels, "_RADIOGRAPHS", any_modality):
+        with warnings.catch_warnings(), mock.patch.object(edge.pixels.dicom_pixels, "_RADIOGRAPHS", any_modality):
             warnings.simplefilter("ignore")
             picture = decode_file(path)
             modality = str(pydicom.dcmread(path, stop_before_pixels=True).get("Modality", "")) or "none"

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge.classify import Classifier
-from edge.decode import decode_file
 from edge.errors import ImageError
-from edge.preprocess import INPUT_SIDE, Frame, preprocess_image
+from edge.network.classify import Classifier
+from edge.pixels.decode import decode_file
+from edge.pixels.preprocess import INPUT_SIDE, Frame, preprocess_image
 from export.dataset import Sample
 from export.errors import DataError
 from export.phantom import phantom, random_opacities

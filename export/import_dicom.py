@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.decode import decode_file
 from edge.errors import ConfigError, ImageError
-from edge.pseudonym import SiteKey, load_site_key, make_site_key
-from edge.quality import check_quality
+from edge.pixels.decode import decode_file
+from edge.pixels.quality import check_quality
+from edge.privacy.pseudonym import SiteKey, load_site_key, make_site_key
 from export.dataset import ADULT, Sample
 from export.dicom_headers import Export, read_export
 from export.errors import DataError

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle import Bundle, load_bundle
 from edge.errors import CxrError
+from edge.network.bundle import Bundle, load_bundle
 from export.dataset import read_dataset
 from export.errors import ReportError
 from export.gate import EPOCHS, HELD_OUT, HIGHEST_LIMIT, REFUSED_OF_KNOWN, make_gate

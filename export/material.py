@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from edge.preprocess import INPUT_SIDE
+from edge.pixels.preprocess import INPUT_SIDE
 from export.compress.equalizing import equalized
 from export.compress.folding import folded
 from export.compress.rounding import rounded

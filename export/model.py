@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.classify import Classifier
-from edge.typicality import Typicality
+from edge.network.classify import Classifier
+from edge.network.typicality import Typicality
 from export.calibrate import MISCOVERAGE, fit_thresholds
 from export.dataset import CLASSES, Pixels, Sample, patients
 from export.networks.ours import assemble

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.preprocess import PREPROCESS_VERSION
+from edge.pixels.preprocess import PREPROCESS_VERSION
 from export.dataset import Pixels, Sample, load_pixels
 
 PREFIX = "pixels-"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.classify import new_interpreter
+from edge.network.classify import new_interpreter
 from export.compress.formats import convert
 
 INPUT_SCALE = 1 / 255

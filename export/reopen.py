@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle import load_bundle
-from edge.classify import Classifier, new_interpreter
+from edge.network.bundle import load_bundle
+from edge.network.classify import Classifier, new_interpreter
 from export.compress.folding import folded
 from export.errors import WeightsError
 from export.networks.ours import STRIDE, assemble, eyes, reader

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge.classify import new_interpreter
 from edge.contract.bundle import Runtime
+from edge.network.classify import new_interpreter
 
 New = Callable[[bytes, int], Any]
 

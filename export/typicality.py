@@ -1,4 +1,4 @@
-"""What a network has learned, so that a device can tell a picture of another kind. See `edge.typicality` for what is measured."""
+"""What a network has learned, so that a device can tell a picture of another kind; `edge.network.typicality` measures it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.typicality import Typicality
+from edge.network.typicality import Typicality
 
 Traits = npt.NDArray[np.float32]
 """Shape (n, traits), the third output of the int8 graph."""
@@ -28,7 +28,7 @@ def crossed_typicality(learned: Traits, kinds: npt.NDArray[np.int64], hands: npt
         learned: of the training pictures.
         kinds: shape (n,), codes of the sources.
         hands: shape (n,); all pictures of a patient in one, best one for each.
-        limit: see `edge.typicality.Typicality`.
+        limit: see `edge.network.typicality.Typicality`.
     """
     distances = np.zeros(len(learned))
     for hand in np.unique(hands):
@@ -46,7 +46,7 @@ def fit_typicality(learned: Traits, kinds: npt.NDArray[np.int64], held_out: Trai
         kinds: shape (n,), codes of the sources; every source counts alike in the mean and the covariance, however many pictures
             of it there are.
         held_out: of pictures of other patients, from the same sources.
-        limit: see `edge.typicality.Typicality`.
+        limit: see `edge.network.typicality.Typicality`.
     """
     return with_distances(_measure(learned, kinds, limit), held_out)
 

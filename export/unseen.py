@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.contract.bundle import Runtime
-from edge.decode import decode_file
+from edge.pixels.decode import decode_file
 from export.baseline import linear_scores, shape_only_inputs
 from export.calibrate import probabilities
 from export.controls import lungs_out
@@ -111,7 +111,7 @@ def truth_of(samples: list[Sample]) -> npt.NDArray[np.int64]:
 
 
 def answers(seen: Seen, model: Finished) -> tuple[Floats, Bools, Bools, Floats]:
-    """Return probabilities, whether the device answers (see `edge.decide`), whether it looks familiar, and how far it is.
+    """Return probabilities, whether the device answers (see `edge.network.decide`), whether it looks familiar, and how far it is.
 
     The distance is a share of the limit.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.classify import new_interpreter
+from edge.network.classify import new_interpreter
 from export.augment import Floats, Strength, distort, exchange_borders, without_middle
 from export.dataset import Pixels
 from export.networks.ours import STRIDE

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from edge.gate import GOOD
+from edge.network.gate import GOOD
 
 Rng = np.random.Generator
 Transpose = Image.Transpose

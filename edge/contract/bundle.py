@@ -30,7 +30,7 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the network has learned, by which a device tells a picture of another kind (see `edge.typicality`)."""
+    """What the network has learned, by which a device tells a picture of another kind (see `edge.network.typicality`)."""
 
     file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.f32$", description="mean and whitening matrix, little-endian float32")]
     sha256: Digest
@@ -39,7 +39,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells a whole frontal chest radiograph, the right way up, from other pictures (see `edge.gate`).
+    """What tells a whole frontal chest radiograph, the right way up, from other pictures (see `edge.network.gate`).
 
     golden: the inputs of `Manifest.golden` with the int8 scores of this graph.
     """

@@ -15,7 +15,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
-from edge.spool import Part, Spool
+from edge.intake.spool import Part, Spool
 
 log = logging.getLogger(__name__)
 

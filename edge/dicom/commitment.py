@@ -18,8 +18,8 @@ import msgspec
 from edge.contract.errors import UNREADABLE
 from edge.dicom.arrival import spool_name
 from edge.durable import write_durably
-from edge.outbox_reader import OutboxReader
-from edge.spool import Spool
+from edge.intake.spool import Spool
+from edge.outbox.reader import OutboxReader
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from edge.dicom.peers import Peer, find_peer, normal, shown
 from edge.dicom.reports import PUSH_MODEL, Reporter
 from edge.dicom.tls import server_tls
 from edge.errors import CxrError
-from edge.lifecycle import Stop
-from edge.notify import nothing
+from edge.unattended.lifecycle import Stop
+from edge.unattended.notify import nothing
 
 log = logging.getLogger(__name__)
 

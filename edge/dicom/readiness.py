@@ -8,8 +8,8 @@ from edge.config import Dicom
 from edge.dicom.peers import parse_peers
 from edge.dicom.tls import server_tls
 from edge.errors import CxrError
-from edge.lifecycle import is_running
 from edge.listening import require_free
+from edge.unattended.lifecycle import is_running
 
 
 def describe(settings: Dicom, state: Path) -> str:

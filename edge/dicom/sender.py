@@ -15,7 +15,7 @@ from edge.dicom.listener import be_silent, limits_of
 from edge.dicom.peers import own_peer
 from edge.dicom.tls import client_tls
 from edge.errors import CxrError
-from edge.lifecycle import is_running
+from edge.unattended.lifecycle import is_running
 
 
 def by_c_store(device: Device) -> Callable[[Path, str], str]:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from edge.clock import synchronised
 from edge.config import Dicom
+from edge.delivery.tls import NO_CHECK_TIME
 from edge.errors import ConfigError, CxrError
-from edge.tls import NO_CHECK_TIME
 
 
 class TlsFiles(Protocol):

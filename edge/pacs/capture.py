@@ -21,7 +21,7 @@ from edge.contract.messages import Result
 from edge.pacs.orders import PICTURE
 from edge.pacs.study import put_common
 from edge.pacs.wording import PRELIMINARY, headline, moment, origin
-from edge.study_header import MANUFACTURER
+from edge.pixels.study_header import MANUFACTURER
 
 _METHODS = {
     JPEGBaseline8Bit: "ISO_10918_1",

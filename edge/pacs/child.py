@@ -18,18 +18,18 @@ from pydicom.dataset import Dataset
 
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import AnyOutcome, Result
-from edge.decode import Limits, decode_file
-from edge.decoder_protocol import read_frame, write_frame
 from edge.dicom.listener import be_silent
 from edge.errors import CxrError, ImageError
-from edge.hardening import forbid_core_dumps
-from edge.lifecycle import end_with
 from edge.pacs.capture import make_capture
 from edge.pacs.drawing import draw_answer
 from edge.pacs.orders import PICTURE, Echo, Order, Sent
 from edge.pacs.report import make_report
 from edge.pacs.storing import BrokeOff, NotTaken, associated, echo, store, takes
 from edge.pacs.study import find_header
+from edge.pixels.decode import Limits, decode_file
+from edge.pixels.decoder_protocol import read_frame, write_frame
+from edge.unattended.hardening import forbid_core_dumps
+from edge.unattended.lifecycle import end_with
 
 
 def carry(order: Order) -> Sent:

@@ -12,8 +12,8 @@ from typing import Protocol
 import msgspec
 
 from edge.config import Decode
-from edge.decoder_protocol import await_frame, write_frame
 from edge.pacs.orders import Echo, Order, Sent
+from edge.pixels.decoder_protocol import await_frame, write_frame
 
 _START_S = 30.0
 """For a small board to load what the child needs."""

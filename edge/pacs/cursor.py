@@ -11,7 +11,7 @@ import msgspec
 
 from edge.contract.errors import UNREADABLE
 from edge.durable import write_durably
-from edge.outbox_reader import OutboxReader
+from edge.outbox.reader import OutboxReader
 
 log = logging.getLogger(__name__)
 

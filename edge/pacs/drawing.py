@@ -5,8 +5,8 @@ from __future__ import annotations
 from PIL import Image, ImageDraw, ImageFont
 
 from edge.contract.messages import Result
-from edge.heat_picture import fit, in_colour, with_heat
-from edge.local import Heat
+from edge.infer.heat_picture import fit, in_colour, with_heat
+from edge.infer.local import Heat
 from edge.pacs.wording import PRELIMINARY, class_name, headline, origin, percent, sentences
 
 SIDE = 1024

@@ -16,14 +16,14 @@ import apsw
 import msgspec
 
 from edge.errors import OutboxError
-from edge.lifecycle import Stop
-from edge.notify import nothing
-from edge.outbox_reader import OutboxReader
+from edge.outbox.reader import OutboxReader
+from edge.outbox.reading import Reading
 from edge.pacs.courier import Carries, Lost
 from edge.pacs.cursor import Place, PutOff, begin, keep_place, read_place
 from edge.pacs.orders import PICTURE, Sent
 from edge.pacs.waiting import Next, Waiting
-from edge.page.reading import Reading
+from edge.unattended.lifecycle import Stop
+from edge.unattended.notify import nothing
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edge.config import Pacs
-from edge.local import Heat
+from edge.infer.local import Heat
 
 PICTURE, REPORT = "picture", "report"
 
@@ -19,8 +19,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
     """One outcome to be sent.
 
     link: [pacs] of device.toml. outcome: its payload; voided: that of the outcome that it takes back, empty where it takes back
-    none. header: patient and study (`edge.study_header`), empty where only the file tells. film: path of the object, empty where it
-    was removed. kinds: which objects are to be made of it. max_bytes, max_pixels: see `edge.decode.Limits`.
+    none. header: patient and study (`edge.pixels.study_header`), empty where only the file tells. film: path of the object, empty
+    where it was removed. kinds: which objects are to be made of it. max_bytes, max_pixels: see `edge.pixels.decode.Limits`.
     """
 
     link: Pacs

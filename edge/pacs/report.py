@@ -34,7 +34,7 @@ from edge.pacs.orders import REPORT
 from edge.pacs.study import MAY_BE_EMPTY, NEEDED, put_common
 from edge.pacs.uids import derived_uid
 from edge.pacs.wording import PRELIMINARY, class_name, headline, origin, sentences
-from edge.study_header import MANUFACTURER
+from edge.pixels.study_header import MANUFACTURER
 
 SCHEME = "99CXREDGE"
 _PERCENT = CodedConcept("%", "UCUM", "Percent")

@@ -12,7 +12,7 @@ from edge.errors import Unreadable
 from edge.pacs.orders import PICTURE
 from edge.pacs.uids import derived_uid
 from edge.pacs.wording import PRELIMINARY, moment
-from edge.study_header import MANUFACTURER, PATIENT_AND_STUDY, pack_header, unpack_header
+from edge.pixels.study_header import MANUFACTURER, PATIENT_AND_STUDY, pack_header, unpack_header
 
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
 MAY_BE_EMPTY = (

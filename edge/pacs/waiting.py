@@ -10,8 +10,8 @@ from edge.config import Decode, Pacs
 from edge.contract.codec import decode_outcome
 from edge.contract.errors import ContractError
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
-from edge.local import LocalFacts, LocalStore
-from edge.outbox_reader import OutboxReader, Stream
+from edge.infer.local import LocalFacts, LocalStore
+from edge.outbox.reader import OutboxReader, Stream
 from edge.pacs.cursor import Place, PutOff
 from edge.pacs.orders import PICTURE, REPORT, Order, kinds_of
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from edge.agreement import Share, cross, table
-from edge.commissioning import ELSE, Standing, offered, shown_and_why
+from edge.commissioning.agreement import Share, cross, table
+from edge.commissioning.journal import read_standing
+from edge.commissioning.standing import ELSE, Standing, offered, shown_and_why
 from edge.config import Commissioning
 from edge.contract.bundle import Manifest
-from edge.journal import read_standing
 from edge.page.studies import label_word
 from edge.page.words import Words
 from edge.requests import ReleaseRequest

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edge.config import Decode
-from edge.local import Heat
+from edge.infer.local import Heat
 
 SIDE = 1024
 """Pixels of the longer side: as much as a telephone or a printed slip shows."""
@@ -23,7 +23,7 @@ _KEPT_BYTES = 8 * 2**20
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the child is to draw. max_pixels, max_bytes: see `edge.decode.Limits`."""
+    """What the child is to draw. max_pixels, max_bytes: see `edge.pixels.decode.Limits`."""
 
     path: str
     side: int

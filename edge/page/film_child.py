@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from edge.decode import Limits, decode_file
-from edge.hardening import forbid_core_dumps
-from edge.heat_picture import fit, with_heat
+from edge.infer.heat_picture import fit, with_heat
 from edge.page.film import Order
+from edge.pixels.decode import Limits, decode_file
+from edge.unattended.hardening import forbid_core_dumps
 
 
 def draw(order: Order) -> bytes:
-    """Return the PNG. Raises as `edge.decode.decode_file`."""
+    """Return the PNG. Raises as `edge.pixels.decode.decode_file`."""
     image = decode_file(Path(order.path), Limits(order.max_bytes, order.max_pixels)).image
     small = fit(image, order.side)
     shown = small if order.heat is None else with_heat(small, order.heat)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.board import Board, read_board
 from edge.capacity import ALARM_SHARE, Capacity
 from edge.clock import synchronised
 from edge.contract.bundle import Manifest
 from edge.errors import OutboxError
-from edge.lifecycle import is_running
-from edge.outbox_file import damaged_outboxes
-from edge.page.reading import Reading
+from edge.outbox.file import damaged_outboxes
+from edge.outbox.reading import Reading
 from edge.page.words import Words
+from edge.unattended.board import Board, read_board
+from edge.unattended.lifecycle import is_running
 
 _PARTS = (("infer", "health.no_infer"), ("relay", "health.no_relay"))
 

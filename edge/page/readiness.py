@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edge.config import Page
 from edge.errors import ConfigError
-from edge.lifecycle import is_running
 from edge.listening import require_free
 from edge.page.session import load_pin
+from edge.unattended.lifecycle import is_running
 
 
 def describe(page: Page, state: Path) -> str:

@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 
 from edge.config import Page
 from edge.listening import require_free
-from edge.notify import NOBODY, Notifier, nothing
 from edge.page.connections import Connection
 from edge.page.readiness import require_tls
+from edge.unattended.notify import NOBODY, Notifier, nothing
 
 _AT_ONCE = 100
 _GRACE_S = 15

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from edge.clock import Reading as Clock
 from edge.clock import local_time, read_clock
-from edge.commissioning import ELSE, UNDECIDED, Standing
+from edge.commissioning.journal import read_standing
+from edge.commissioning.standing import ELSE, UNDECIDED, Standing
 from edge.contract.codec import decode_outcome
 from edge.contract.errors import ContractError
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.contract.reasons import CORRECTED, REUSED
-from edge.journal import read_standing
-from edge.local import Heat, LocalFacts, LocalStore
-from edge.outbox_reader import OutboxReader, Stream, epoch_and_seq
-from edge.page.reading import Reading
+from edge.infer.local import Heat, LocalFacts, LocalStore
+from edge.outbox.reader import OutboxReader, Stream, epoch_and_seq
+from edge.outbox.reading import Reading
 from edge.page.when import moment
 from edge.page.words import Words
 from edge.requests import Requests

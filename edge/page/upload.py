@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from edge.durable import fsync_folder
-from edge.spool import Intake, Spool
+from edge.intake.spool import Intake, Spool
 
 _NAME_BYTES = 160
 """With the intake's id before it a name must not be longer than file systems allow, 255 bytes."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.classify import new_interpreter
+from edge.network.classify import new_interpreter
 from export.errors import ConversionError
 from export.legacy_keras import tf
 from export.predictions import Precision

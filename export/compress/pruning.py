@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge.classify import new_interpreter
+from edge.network.classify import new_interpreter
 from export.compress.formats import scores_of
 from export.compress.rebuild import duplicate
 from export.errors import ConversionError

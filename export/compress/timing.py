@@ -18,7 +18,7 @@ _WARM_UP = 3
 _PEAK = """
 import sys
 from pathlib import Path
-from edge.classify import new_interpreter
+from edge.network.classify import new_interpreter
 import ai_edge_litert.interpreter
 def kib(name):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))

@@ -57,7 +57,7 @@ def build(classes: int, side: int, weights: Path | None = None) -> Any:
         weights: of MobileNetV2 0.35 without its top, as Keras publishes them; None for random ones.
 
     Input: (n, side, side, 1), float32, pixel / 255. Outputs: `scores`, (n, classes), logits; `heat`, (n, side / 16, side / 16,
-    classes), the maps whose means are the logits; `traits`, (n, traits), see `edge.typicality`.
+    classes), the maps whose means are the logits; `traits`, (n, traits), see `edge.network.typicality`.
 
     Raises:
         WeightsError: if the weights cannot be read or are of another network.

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.bundle import Bundle
+from edge.network.bundle import Bundle
 from export.compress.rows import Table
 from export.dataset import CLASSES, Pixels, Sample, load_pixels, read_dataset
 from export.errors import ReportError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.bundle import Bundle, load_bundle
 from edge.errors import CxrError
-from edge.manifest import SHIPPED
+from edge.network.bundle import Bundle, load_bundle
+from edge.network.manifest import SHIPPED
 from export.compress.rows import Table
 from export.errors import ReportError
 from export.history import Epoch

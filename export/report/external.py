@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle import Bundle
-from edge.decode import decode_file
 from edge.errors import ImageError, Refused
-from edge.preprocess import preprocess_image
-from edge.quality import check_quality
+from edge.network.bundle import Bundle
+from edge.pixels.decode import decode_file
+from edge.pixels.preprocess import preprocess_image
+from edge.pixels.quality import check_quality
 from export import controls
 from export.dataset import Pixels, Sample, load_lungs
 from export.errors import DataError
@@ -104,7 +104,7 @@ def score_bundle(bundle: Bundle, seen: Seen, *, protocol: str, fold: int = 0, ne
     """Return the answers of a bundle under every condition. Nothing is tuned: temperature and threshold are the bundle's own.
 
     Args:
-        bundle: of `edge.bundle.load_bundle`.
+        bundle: of `edge.network.bundle.load_bundle`.
         seen: the pictures.
         protocol: what is said of them; EXTERNAL for a place that nothing was learned from.
         fold: number of the model.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.manifest import SHIPPED
+from edge.network.manifest import SHIPPED
 from export.compress.table import write as write_table
 from export.predictions import write_predictions
 from export.report.about import card_of, recorded_of

@@ -1,4 +1,4 @@
-"""How much of burned-in writing `edge.clean_pixels` takes out of real X-rays, and what else of them it takes.
+"""How much of burned-in writing `edge.privacy.clean_pixels` takes out of real X-rays, and what else of them it takes.
 
     python -m tests.benchmarks.burned_in FOLDER_OF_PICTURES [--count 40] [--side 2048]
 
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edge.clean_pixels import MOST, clean, filled, writing
 from edge.errors import ImageError
+from edge.privacy.clean_pixels import MOST, clean, filled, writing
 
 _WORDS = ("LOVELACE ADA", "MRN 4711-8825", "12.10.1915", "OKAFOR NGOZI", "KIPTOO 0099417")
 _FONTS = "/usr/share/fonts/truetype/dejavu"

@@ -9,9 +9,9 @@ import zlib
 from pathlib import Path
 
 from edge.config import Relay
-from edge.delivery import Delivery
-from edge.mqtt import Acked, Connected, PahoLink
-from edge.outbox import Entry, Outbox
+from edge.delivery.mqtt import Acked, Connected, PahoLink
+from edge.delivery.window import Delivery
+from edge.outbox.writer import Entry, Outbox
 from tests.benchmarks.bare import publish_all
 from tests.benchmarks.figures import Figures
 from tests.support.mosquitto import loopback_mosquitto

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edge.bundle import load_bundle
-from edge.outbox import Entry, Outbox
-from edge.preprocess import preprocess_image
+from edge.network.bundle import load_bundle
+from edge.outbox.writer import Entry, Outbox
+from edge.pixels.preprocess import preprocess_image
 from tests.benchmarks.figures import Figures, noisy_picture, pss_kib
 from tests.support.clinic import Device, make_device
 from tests.support.mosquitto import loopback_mosquitto
@@ -155,8 +155,8 @@ def _bare_runtime_pss(home: Path) -> int:
     path = home / "one.jpg"
     path.write_bytes(noisy_picture(np.random.default_rng(1), "jpeg", width=512, height=512))
     script = (
-        "import sys, numpy as np; from PIL import Image; from edge.classify import new_interpreter\n"
-        "from edge.manifest import SHIPPED, read_manifest\n"
+        "import sys, numpy as np; from PIL import Image; from edge.network.classify import new_interpreter\n"
+        "from edge.network.manifest import SHIPPED, read_manifest\n"
         "i = new_interpreter((SHIPPED / read_manifest(SHIPPED).model_file).read_bytes(), 1); i.allocate_tensors()\n"
         "a = np.asarray(Image.open(sys.argv[1]).resize((192, 192)))\n"
         "i.set_tensor(i.get_input_details()[0]['index'], (a ^ 128).view(np.int8)[None, :, :, None]); i.invoke()\n"

@@ -25,9 +25,9 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed. `pip install atheris` into an environment of your own, then try again.")
     with atheris.instrument_imports():
-        from edge import dicom_pixels  # loaded late by `decode`, when nothing is instrumented any more
-        from edge.decode import Limits, decode_file
-        from edge.identifiers import patient_of
+        from edge.pixels import dicom_pixels  # loaded late by `decode`, when nothing is instrumented any more
+        from edge.pixels.decode import Limits, decode_file
+        from edge.privacy.identifiers import patient_of
     assert dicom_pixels
     path = Path(tempfile.mkdtemp()) / "picture"
     limits = Limits(max_pixels=1_000_000)

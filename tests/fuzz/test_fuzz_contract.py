@@ -10,8 +10,8 @@ from edge.config import Decode
 from edge.contract.frames import Frame, pack
 from edge.contract.reasons import REASONS
 from edge.contract.topics import Channel
-from edge.decoder import Decoder
-from edge.decoder_protocol import Ready
+from edge.pixels.decoder import Decoder
+from edge.pixels.decoder_protocol import Ready
 from tests.fuzz.contract import check
 from tests.fuzz.test_fuzz_decode import _CHANGES, changed
 

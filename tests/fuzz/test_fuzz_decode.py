@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edge.config import Decode
 from edge.contract.reasons import REASONS
-from edge.decoder import Decoder
-from edge.decoder_protocol import Ready
+from edge.pixels.decoder import Decoder
+from edge.pixels.decoder_protocol import Ready
 from tests.fuzz.corpus import SECRET, write_corpus
 from tests.support.clinic import small_picture
 

@@ -14,8 +14,8 @@ from PIL import Image
 from edge import config
 from edge.contract import messages
 from edge.contract.codec import encode
-from edge.manifest import SHIPPED
-from edge.preprocess import preprocess
+from edge.network.manifest import SHIPPED
+from edge.pixels.preprocess import preprocess
 from export.card import readme_figures
 from export.gate_files import GATE_REPORT_NAME
 from export.gate_page import gate_figures

@@ -22,10 +22,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from PIL import Image, ImageFilter
 
 from edge.config import load_config
-from edge.keys import load_identity
-from edge.logs import PER_MINUTE
 from edge.pacs.cursor import read_place
-from edge.sealed import open_sealed
+from edge.sealed.file import open_sealed
+from edge.sealed.keys import load_identity
+from edge.unattended.logs import PER_MINUTE
 from export.phantom import phantom
 from tests.support.authority import Authority
 from tests.support.canaries import Needles, damaged_with, dicom_with, people, picture_with

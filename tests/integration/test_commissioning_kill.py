@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from edge.commissioning import Reading, Released
+from edge.commissioning.journal import journal_path, read_events, read_standing
+from edge.commissioning.silence import open_silence
+from edge.commissioning.standing import Reading, Released
 from edge.contract.codec import encode
-from edge.journal import journal_path, read_events, read_standing
-from edge.outbox import Entry, Outbox
+from edge.outbox.writer import Entry, Outbox
 from edge.requests import ReadingRequest, ReleaseRequest, Requests
-from edge.silence import open_silence
 from tests.golden.examples import EXAMPLES
 from tests.support.commission_life import DEVICE, SITE
 from tests.support.processes import end, wait_for

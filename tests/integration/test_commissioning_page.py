@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from edge.commissioning.journal import journal_path, read_events, read_standing
 from edge.contract.codec import decode_outcome
-from edge.journal import journal_path, read_events, read_standing
 from edge.page.words import LANGUAGES, words
 from tests.support.clinic import make_device, small_picture
 from tests.support.clinic_page import ENGLISH, Clinic, entered, running_clinic

@@ -169,7 +169,7 @@ def test_a_broker_that_accepts_and_says_nothing_does_not_hang_the_relay(tmp_path
 @pytest.mark.parametrize("what", ["tampered", "missing"])
 def test_a_broken_model_stops_answers_but_not_delivery_or_intake(tmp_path, what):
     device = make_device(tmp_path / "device", f"mqtt://127.0.0.1:{free_port()}")
-    from edge.manifest import SHIPPED
+    from edge.network.manifest import SHIPPED
 
     shutil.copytree(SHIPPED, tmp_path / "model")
     if what == "tampered":

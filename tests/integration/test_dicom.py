@@ -24,7 +24,7 @@ from pynetdicom import AE
 
 from edge.contract.codec import decode_outcome
 from edge.dicom.arrival import OUT_OF_RESOURCES, Admission, Arrival, spool_name
-from edge.spool import LEAST_FREE, Spool, free_bytes
+from edge.intake.spool import LEAST_FREE, Spool, free_bytes
 from tests.support.authority import Authority
 from tests.support.dicom import MACHINE, PATIENT, dcmtk, dicom_device, film, listening
 from tests.support.orthanc import TITLE, orthanc

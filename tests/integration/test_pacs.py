@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from pynetdicom import AE, evt
 
-from edge.check import check_device
+from edge.commands.check import check_device
 from edge.config import Pacs, load_config
 from edge.contract.messages import Refusal, Result
 from edge.pacs.cursor import read_place

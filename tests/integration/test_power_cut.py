@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.journal import Journal, journal_path, read_events
-from edge.outbox import Entry, Outbox
-from edge.witness import read_witness
+from edge.commissioning.journal import Journal, journal_path, read_events
+from edge.outbox.witness import read_witness
+from edge.outbox.writer import Entry, Outbox
 from tests.support.commission_life import reading
 from tests.support.outbox_life import payload
 from tests.support.powercut import Call, Disk, record

@@ -22,7 +22,7 @@ from pynetdicom import AE
 from edge.config import load_config
 from edge.contract.codec import decode_outcome
 from edge.dicom.arrival import spool_name
-from edge.tally import read_restarts
+from edge.unattended.tally import read_restarts
 from tests.support.authority import Authority
 from tests.support.centre import aggregator
 from tests.support.clinic import make_device, small_picture

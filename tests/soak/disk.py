@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from edge.spool import free_bytes
+from edge.intake.spool import free_bytes
 from tests.support.processes import find_program
 
 _INSIDE = "SOAK_NAMESPACE"

@@ -10,9 +10,9 @@ from pathlib import Path
 from broker.mosquitto.render import write_fleet
 from edge.config import load_config
 from edge.contract import codec
-from edge.outbox import Entry, Outbox
-from edge.pseudonym import load_site_key
-from edge.spool import Spool
+from edge.intake.spool import Spool
+from edge.outbox.writer import Entry, Outbox
+from edge.privacy.pseudonym import load_site_key
 from tests.soak.clocks import Clocks
 from tests.soak.disk import Disk
 from tests.soak.ledger import Ledger

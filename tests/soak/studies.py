@@ -91,7 +91,7 @@ class Study:
 
 
 def intake_id(status: os.stat_result, name: str) -> str:
-    """Return the intake id of a file in the watched folder (`edge.spool`)."""
+    """Return the intake id of a file in the watched folder (`edge.intake.spool`)."""
     mark = f"{name}\0{status.st_dev}\0{status.st_ino}\0{status.st_size}\0{status.st_ctime_ns}"
     return hashlib.sha256(mark.encode()).hexdigest()[:32]
 

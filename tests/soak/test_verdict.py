@@ -11,8 +11,8 @@ from msgspec import structs
 
 from edge.contract import codec
 from edge.dicom.arrival import spool_name
-from edge.outbox import Outbox
-from edge.pseudonym import SiteKey
+from edge.outbox.writer import Outbox
+from edge.privacy.pseudonym import SiteKey
 from tests.soak.ledger import Ledger
 from tests.soak.studies import Study
 from tests.soak.verdict import Evidence, judge

@@ -12,9 +12,9 @@ from typing import Any
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import AnyOutcome, Failure
 from edge.dicom.arrival import spool_name
-from edge.outbox_reader import OutboxReader
-from edge.pseudonym import SiteKey
-from edge.spool import Spool
+from edge.intake.spool import Spool
+from edge.outbox.reader import OutboxReader
+from edge.privacy.pseudonym import SiteKey
 from tests.soak.ledger import Ledger
 from tests.soak.studies import Study
 from tests.support.clinic import Device

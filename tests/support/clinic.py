@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from edge.commands.setup_device import set_up
 from edge.errors import OutboxError
-from edge.outbox import Outbox
-from edge.outbox_reader import OutboxReader
-from edge.setup_device import set_up
+from edge.outbox.reader import OutboxReader
+from edge.outbox.writer import Outbox
 from export.phantom import phantom
 from tests.support.processes import free_port
 

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from edge.commissioning import Reading
+from edge.commissioning.journal import Journal, journal_path
+from edge.commissioning.silence import Site, open_silence
+from edge.commissioning.standing import Reading
 from edge.config import Commissioning
-from edge.infer_loop import do_requests
-from edge.journal import Journal, journal_path
-from edge.outbox import Outbox
+from edge.infer.loop import do_requests
+from edge.outbox.writer import Outbox
 from edge.requests import Requests
-from edge.silence import Site, open_silence
 
 DEVICE = "clinic-7"
 SITE = Site(Commissioning(readings=20), "b" * 64, 0.4)

@@ -12,9 +12,9 @@ from pathlib import Path
 import apsw
 
 from edge.errors import CxrError
-from edge.outbox import Entry
-from edge.outbox_size import RESULTS_BYTES
-from edge.rebuild import outbox_of_infer
+from edge.outbox.rebuild import outbox_of_infer
+from edge.outbox.size import RESULTS_BYTES
+from edge.outbox.writer import Entry
 from tests.support.outbox_life import payload, say
 
 OUTCOMES = 6

@@ -9,7 +9,7 @@ import random
 import sys
 from pathlib import Path
 
-from edge.outbox import Entry, Outbox
+from edge.outbox.writer import Entry, Outbox
 
 WARM = 20
 ACTIONS = 500

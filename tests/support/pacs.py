@@ -14,10 +14,10 @@ import pydicom
 
 from edge.contract import codec
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
-from edge.local import Heat, LocalFacts, LocalStore
-from edge.outbox import Entry, Outbox
+from edge.infer.local import Heat, LocalFacts, LocalStore
+from edge.outbox.writer import Entry, Outbox
 from edge.pacs.cursor import begin
-from edge.study_header import pack_header
+from edge.pixels.study_header import pack_header
 from tests.golden.examples import EXAMPLES
 from tests.support.clinic import Device, make_device
 from tests.support.processes import free_port, running

@@ -17,22 +17,22 @@ from edge.capacity import Capacity
 from edge.config import Commissioning, Decode, Page
 from edge.contract.codec import encode
 from edge.contract.messages import AnyOutcome
-from edge.local import LocalFacts, LocalStore
-from edge.manifest import bundle_folder, read_manifest
-from edge.outbox import Entry, Outbox
-from edge.outbox_reader import OutboxReader
+from edge.infer.local import LocalFacts, LocalStore
+from edge.intake.spool import Spool
+from edge.network.manifest import bundle_folder, read_manifest
+from edge.outbox.reader import OutboxReader
+from edge.outbox.reading import Reading
+from edge.outbox.writer import Entry, Outbox
 from edge.page.app import Parts, create_app
 from edge.page.checking import Checking
 from edge.page.film import Films
 from edge.page.health import Health
 from edge.page.hosts import own_names
-from edge.page.reading import Reading
 from edge.page.server import make_server
 from edge.page.session import Sessions, load_pin
 from edge.page.studies import Studies
 from edge.page.upload import Uploads
 from edge.requests import Requests
-from edge.spool import Spool
 from tests.support.processes import free_port, wait_for
 
 PIN, PIN_FILE = "271828", "page.pin"

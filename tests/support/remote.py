@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.commands.setup_device import set_up
 from edge.contract import codec
-from edge.outbox import Entry, Outbox
-from edge.setup_device import set_up
+from edge.outbox.writer import Entry, Outbox
 from tests.support import messages
 from tests.support.authority import Identity
 from tests.support.centre import ROOT

@@ -10,7 +10,7 @@ import random
 import sys
 from pathlib import Path
 
-from edge.spool import Intake, Spool
+from edge.intake.spool import Intake, Spool
 from tests.support.outbox_life import say
 
 FILES = 150

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.check import check_device
 from edge.cli import parser
+from edge.commands.check import check_device
 from edge.config import Decode, load_config
 from tests.support.processes import find_program
 

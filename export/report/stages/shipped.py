@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.bundle import Bundle
-from edge.classify import Scores
-from edge.decide import softmax
+from edge.network.bundle import Bundle
+from edge.network.classify import Scores
+from edge.network.decide import softmax
 from export.compress.table import Exam, Variant, measure
 from export.dataset import CLASSES, Pixels, Sample, load_lungs, read_dataset
 from export.errors import DataError

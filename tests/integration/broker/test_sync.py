@@ -19,7 +19,7 @@ from broker import schema
 from broker.database import parse_url, reader_engine
 from broker.reader import Reader
 from edge.config import Relay
-from edge.mqtt import KEEPALIVE_S, Closed, Connected, PahoLink
+from edge.delivery.mqtt import KEEPALIVE_S, Closed, Connected, PahoLink
 from tests.support.authority import Authority
 from tests.support.centre import Program, aggregator
 from tests.support.mosquitto import Mosquitto

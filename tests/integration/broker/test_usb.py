@@ -25,11 +25,11 @@ from edge.config import load_config
 from edge.contract import codec
 from edge.contract.frames import Frame, FrameWriter
 from edge.contract.topics import Channel
+from edge.delivery.usb import export_outcomes, import_receipts
 from edge.errors import CxrError
-from edge.keys import Identity, load_certificate, load_identity
-from edge.outbox import Entry
-from edge.sealed import seal
-from edge.usb import export_outcomes, import_receipts
+from edge.outbox.writer import Entry
+from edge.sealed.file import seal
+from edge.sealed.keys import Identity, load_certificate, load_identity
 from tests.support import messages
 from tests.support.authority import Authority
 from tests.support.centre import ROOT, aggregator
@@ -273,7 +273,7 @@ def test_a_stick_without_room_or_not_there(place: Place, monkeypatch: pytest.Mon
     with contextlib.closing(device.outbox()) as outbox:
         with pytest.raises(CxrError, match="Plug the stick in"):
             export_outcomes(config, outbox, place.folder / "nowhere")
-        monkeypatch.setattr("edge.usb.free_bytes", lambda folder: 1000)
+        monkeypatch.setattr("edge.delivery.usb.free_bytes", lambda folder: 1000)
         with pytest.raises(CxrError, match="not enough room"):
             export_outcomes(config, outbox, place.stick)
     assert list(place.stick.iterdir()) == []

@@ -19,8 +19,8 @@ from edge.contract import codec
 from edge.contract.messages import MAX_BYTES, AnyMessage, ClosedEpoch, Quarantined, Receipt
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel
-from edge.outbox import Entry, Outbox
-from edge.receipts import Receipts
+from edge.delivery.receipts import Receipts
+from edge.outbox.writer import Entry, Outbox
 from tests.support import messages
 from tests.support.messages import EPOCH, OTHER_EPOCH, on_wire
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.check import check_device
-from edge.commission import ask, lines
-from edge.commissioning import Reading, Released, Silenced
+from edge.commands.check import check_device
+from edge.commissioning.command import ask, lines
+from edge.commissioning.journal import Journal, journal_path
+from edge.commissioning.silence import Site, open_silence
+from edge.commissioning.standing import Reading, Released, Silenced
 from edge.config import Commissioning, load_config
+from edge.delivery.status import StatusWriter
 from edge.errors import CxrError
-from edge.infer_loop import do_requests
-from edge.journal import Journal, journal_path
-from edge.lifecycle import only_one
-from edge.manifest import SHIPPED, digest_of, read_manifest
-from edge.outbox import Outbox
-from edge.outbox_reader import OutboxReader
+from edge.infer.loop import do_requests
+from edge.network.manifest import SHIPPED, digest_of, read_manifest
+from edge.outbox.reader import OutboxReader
+from edge.outbox.writer import Outbox
 from edge.requests import ReleaseRequest, Requests
-from edge.silence import Site, open_silence
-from edge.status import StatusWriter
+from edge.unattended.lifecycle import only_one
 from tests.support.clinic import make_device
 
 MANIFEST = read_manifest(SHIPPED)

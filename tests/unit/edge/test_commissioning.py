@@ -10,11 +10,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge.agreement import cross, table, wilson
-from edge.commissioning import ELSE, UNDECIDED, Reading, Released, Silenced, Standing, Withdrawn, offered, shown_and_why, standing
-from edge.drift import _HIGH, _LOW, Drift
+from edge.commissioning.agreement import cross, table, wilson
+from edge.commissioning.drift import _HIGH, _LOW, Drift
+from edge.commissioning.journal import Journal, journal_path, put_aside, read_events, read_standing
+from edge.commissioning.standing import (
+    ELSE,
+    UNDECIDED,
+    Reading,
+    Released,
+    Silenced,
+    Standing,
+    Withdrawn,
+    offered,
+    shown_and_why,
+    standing,
+)
 from edge.errors import JournalDamaged
-from edge.journal import Journal, journal_path, put_aside, read_events, read_standing
 
 EPOCH, NEXT = "0" * 32, "1" * 32
 CLASSES = ("normal", "pneumonia")

@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.bundle import load_bundle
-from edge.check import check_device
-from edge.classify import runtime
+from edge.commands.check import check_device
+from edge.commands.setup_device import set_up
 from edge.config import load_config
 from edge.contract.bundle import Runtime
 from edge.errors import BundleError, ConfigError
-from edge.manifest import SHIPPED, read_manifest
-from edge.pseudonym import load_site_key, make_site_key
-from edge.setup_device import set_up
+from edge.network.bundle import load_bundle
+from edge.network.classify import runtime
+from edge.network.manifest import SHIPPED, read_manifest
+from edge.privacy.pseudonym import load_site_key, make_site_key
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_each_runtime_has_golden_scores_of_its_own(bundle, monkeypatch):
     golden = msgspec.to_builtins(read_manifest(bundle).golden)
     far = [abs(a - b) for row in golden for a, b in zip(*row["scores"].values(), strict=True)]
     assert max(far) > 1, "one list would do for both"
-    monkeypatch.setattr("edge.bundle.runtime", lambda: other)
+    monkeypatch.setattr("edge.network.bundle.runtime", lambda: other)
     with pytest.raises(BundleError, match=f"{other} computes differently"):
         load_bundle(bundle)
     for row in golden:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.classify import Scores
 from edge.contract.reasons import advice
-from edge.decide import UNDECIDED, UNFAMILIAR, Rule, decide, heat_summary, softmax
 from edge.errors import BundleError
-from edge.typicality import Typicality, read_typicality
+from edge.network.classify import Scores
+from edge.network.decide import UNDECIDED, UNFAMILIAR, Rule, decide, heat_summary, softmax
+from edge.network.typicality import Typicality, read_typicality
 
 NOTHING = np.empty(0, np.float32)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from edge.decode import Limits, decode_file
 from edge.errors import ImageError, Refused, Unreadable
-from edge.quality import check_quality
+from edge.pixels.decode import Limits, decode_file
+from edge.pixels.quality import check_quality
 from export.phantom import phantom
 from tests.support.dicom_files import dicom
 

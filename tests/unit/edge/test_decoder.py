@@ -20,13 +20,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from edge.classify_files import classify_files, to_json, to_text
+from edge.commands.classify_files import classify_files, to_json, to_text
 from edge.config import Decode
 from edge.contract.reasons import REASONS
-from edge.decoder import Decoder
-from edge.decoder_protocol import NotReady, Ready
-from edge.dicom_stored import join_fragments
-from edge.preprocess import INPUT_SIDE, preprocess
+from edge.pixels.decoder import Decoder
+from edge.pixels.decoder_protocol import NotReady, Ready
+from edge.pixels.dicom_stored import join_fragments
+from edge.pixels.preprocess import INPUT_SIDE, preprocess
 from export.phantom import phantom
 from tests.support.clinic import small_picture
 from tests.support.dicom_files import LOSSLESS, LOSSY, UNCOMPRESSED, dicom, replace_pixels

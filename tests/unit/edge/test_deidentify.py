@@ -16,26 +16,26 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from edge.bundle import load_bundle
-from edge.clean_pixels import MOST, clean, writing
+from edge.commands.deidentify import deidentify, new_uid, recorded
+from edge.commands.setup_device import set_up
+from edge.commissioning.silence import Site, open_silence
 from edge.config import Commissioning, Watch
 from edge.config import Device as Settings
 from edge.contract.codec import decode_outcome
-from edge.decode import Limits, decode_file
-from edge.decoder_protocol import Ready
-from edge.deidentify import deidentify, new_uid, recorded
 from edge.errors import Refused, Unreadable
-from edge.headers import Headers
-from edge.identifiers import patient_of
-from edge.infer import Inference
-from edge.local import LocalStore
-from edge.outbox import Outbox
-from edge.outcomes import OutcomeWriter
-from edge.preprocess import preprocess_image
-from edge.pseudonym import SiteKey, chain, load_site_key
-from edge.setup_device import set_up
-from edge.silence import Site, open_silence
-from edge.spool import Spool
+from edge.infer.inference import Inference
+from edge.infer.local import LocalStore
+from edge.infer.outcomes import OutcomeWriter
+from edge.intake.spool import Spool
+from edge.network.bundle import load_bundle
+from edge.outbox.writer import Outbox
+from edge.pixels.decode import Limits, decode_file
+from edge.pixels.decoder_protocol import Ready
+from edge.pixels.headers import Headers
+from edge.pixels.preprocess import preprocess_image
+from edge.privacy.clean_pixels import MOST, clean, writing
+from edge.privacy.identifiers import patient_of
+from edge.privacy.pseudonym import SiteKey, chain, load_site_key
 from export.phantom import phantom
 from tests.support.dicom_files import dicom
 from tests.support.processes import find_program

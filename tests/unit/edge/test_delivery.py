@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.contract.seqset import SeqSet
-from edge.delivery import MAX_TIMEOUT_S, Delivery
-from edge.outbox_reader import Row
+from edge.delivery.window import MAX_TIMEOUT_S, Delivery
+from edge.outbox.reader import Row
 
 
 class Waiting:
@@ -143,7 +143,7 @@ def test_everything_arrives_whatever_is_lost(seed, count, window):
 
 
 def test_it_holds_a_bounded_number_without_receipt(monkeypatch):
-    monkeypatch.setattr("edge.delivery.HORIZON", 50)
+    monkeypatch.setattr("edge.delivery.window.HORIZON", 50)
     delivery, mids = Delivery(Waiting(500), window=20, timeout_s=30), iter(range(10**6))
     sent = 0
     while batch := publish_all(delivery, 0.0, mids):

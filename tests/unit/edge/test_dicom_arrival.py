@@ -13,7 +13,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 from edge.dicom.arrival import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Admission, Arrival, spool_name
 from edge.dicom.peers import Peer, find_peer, parse_peers, shown
 from edge.errors import ConfigError
-from edge.spool import Spool
+from edge.intake.spool import Spool
 from tests.support.dicom import PATIENT, film
 
 UID = "1.2.826.0.1.77"

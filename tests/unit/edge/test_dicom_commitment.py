@@ -16,8 +16,8 @@ from edge.dicom.arrival import spool_name
 from edge.dicom.commitment import Instance, Judge, Request, Requests
 from edge.dicom.reports import PUSH_MODEL, PUSH_MODEL_INSTANCE, Reporter
 from edge.errors import CxrError
-from edge.outbox import Entry, Outbox
-from edge.spool import Spool
+from edge.intake.spool import Spool
+from edge.outbox.writer import Entry, Outbox
 from tests.support.dicom import film
 from tests.support.processes import free_port, wait_for
 from tests.unit.edge.test_dicom_guard import HEAD, UID_1, Listening, begin_store, fragment

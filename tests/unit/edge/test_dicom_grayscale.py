@@ -9,9 +9,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
-from edge.decode import decode_file
 from edge.errors import Refused, Unreadable
-from edge.quality import check_quality
+from edge.pixels.decode import decode_file
+from edge.pixels.quality import check_quality
 from tests.support.dicom_files import LOSSLESS, dicom
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)

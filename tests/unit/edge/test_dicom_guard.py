@@ -23,7 +23,7 @@ from edge.dicom.listener import Listener, limits_of
 from edge.dicom.peers import parse_peers
 from edge.dicom.reports import Reporter, connector
 from edge.errors import CxrError
-from edge.spool import Spool
+from edge.intake.spool import Spool
 from tests.support.dicom import dcmtk, film
 from tests.support.processes import free_port, wait_for
 

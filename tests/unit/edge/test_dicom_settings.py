@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from edge.check import check_device
+from edge.commands.check import check_device
+from edge.commands.setup_device import set_up
 from edge.config import load_config
 from edge.errors import ConfigError
-from edge.lifecycle import is_running, only_one
-from edge.setup_device import set_up
+from edge.unattended.lifecycle import is_running, only_one
 from tests.support.processes import free_port
 
 
@@ -88,7 +88,8 @@ def test_a_value_that_makes_no_sense_is_refused(config, line):
 def test_only_the_dicom_process_loads_pynetdicom():
     code = """
 import sys
-import edge.cli, edge.check, edge.config, edge.infer, edge.relay, edge.watch, edge.decoder, edge.supervisor, edge.outbox
+import edge.cli, edge.commands.check, edge.config, edge.delivery.relay, edge.infer.inference, edge.intake.watch
+import edge.outbox.writer, edge.pixels.decoder, edge.unattended.supervisor
 sys.exit(any(name.partition(".")[0] in ("pynetdicom", "pydicom") for name in sys.modules))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

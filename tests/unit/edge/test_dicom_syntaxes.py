@@ -28,13 +28,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from edge.bundle import load_bundle
-from edge.codestream import Codestream, read_codestream
-from edge.decode import Limits, decode_file
-from edge.dicom_rle import decode_rle
-from edge.dicom_stored import join_fragments, read_stored
 from edge.errors import ImageError, Unreadable
-from edge.preprocess import preprocess, preprocess_image
+from edge.network.bundle import load_bundle
+from edge.pixels.codestream import Codestream, read_codestream
+from edge.pixels.decode import Limits, decode_file
+from edge.pixels.dicom_rle import decode_rle
+from edge.pixels.dicom_stored import join_fragments, read_stored
+from edge.pixels.preprocess import preprocess, preprocess_image
 from export.phantom import phantom
 from tests.support.dicom_files import LOSSLESS, LOSSY, UNCOMPRESSED, compress_by_gdcm, dicom, replace_pixels
 
@@ -264,7 +264,7 @@ def test_a_decoder_is_loaded_only_by_the_picture_that_needs_it(tmp_path):
     Image.fromarray(FRAME).save(tmp_path / "a.png")
     needy = [dicom(tmp_path / "ls", FRAME, syntax=JPEGLSLossless), dicom(tmp_path / "ll", FRAME, syntax=JPEGLosslessSV1)]
     program = (
-        "import sys; from pathlib import Path; from edge.decode import decode_file\n"
+        "import sys; from pathlib import Path; from edge.pixels.decode import decode_file\n"
         "for name in sys.argv[1:]:\n"
         "    decode_file(Path(name)); print(' '.join(sorted({'gdcm', 'jpeg_ls'} & sys.modules.keys())))"
     )

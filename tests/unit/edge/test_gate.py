@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 from pydicom.dataset import Dataset
 
-from edge.bundle import load_bundle
-from edge.classify import Scores
-from edge.classify_files import classify_files
+from edge.commands.classify_files import classify_files
 from edge.config import Decode
 from edge.contract.reasons import REASONS
-from edge.decoder import Decoder
 from edge.errors import BundleError, Refused
-from edge.gate import GOOD, Gate, check_headers, read_weights
-from edge.headers import Headers, read_headers
-from edge.manifest import SHIPPED, read_manifest
-from edge.network_input import INPUT_SIDE
-from edge.preprocess import preprocess_image
+from edge.network.bundle import load_bundle
+from edge.network.classify import Scores
+from edge.network.gate import GOOD, Gate, check_headers, read_weights
+from edge.network.manifest import SHIPPED, read_manifest
+from edge.pixels.decoder import Decoder
+from edge.pixels.headers import Headers, read_headers
+from edge.pixels.network_input import INPUT_SIDE
+from edge.pixels.preprocess import preprocess_image
 from export.phantom import phantom
 
 BUNDLE = load_bundle()

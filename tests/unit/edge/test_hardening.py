@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.hardening import begin_private
+from edge.unattended.hardening import begin_private
 from tests.support.clinic import make_device, small_picture
 from tests.support.dicom import MACHINE
 from tests.support.processes import find_program, free_port, wait_for
@@ -34,13 +34,13 @@ def ended(cwd, before=""):
 
 def test_a_crash_leaves_a_dump_where_nobody_forbids_it_and_none_where_either_way_is_used(tmp_path):
     assert ended(tmp_path) == (signal.SIGSEGV, True), "this machine makes no core dumps, so the test can show nothing"
-    assert ended(tmp_path, "from edge.hardening import forbid_core_dumps; forbid_core_dumps()") == (signal.SIGSEGV, False)
+    one_way = "import edge.unattended.hardening as h; h.forbid_core_dumps()"
+    assert ended(tmp_path, one_way) == (signal.SIGSEGV, False)
     # systemd-coredump is handed a dump whatever the limit is: so the second way has to do alone.
-    no_limit = "import edge.hardening as h; h.resource.setrlimit = lambda *_: None; h.forbid_core_dumps()"
+    no_limit = "import edge.unattended.hardening as h; h.resource.setrlimit = lambda *_: None; h.forbid_core_dumps()"
     assert ended(tmp_path, no_limit) == (signal.SIGSEGV, False)
-    no_second = (
-        "import edge.hardening as h; h.ctypes.CDLL = lambda _: __import__('unittest.mock').mock.Mock(); h.forbid_core_dumps()"
-    )
+    mock = "lambda _: __import__('unittest.mock').mock.Mock()"
+    no_second = f"import edge.unattended.hardening as h; h.ctypes.CDLL = {mock}; h.forbid_core_dumps()"
     assert ended(tmp_path, no_second) == (signal.SIGSEGV, False)
 
 
@@ -92,7 +92,7 @@ def test_another_process_of_the_same_user_cannot_read_the_memory(tmp_path):
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "if sys.argv[2] == 'private':\n"
-        "    from edge.hardening import begin_private; begin_private()\n"
+        "    from edge.unattended.hardening import begin_private; begin_private()\n"
         "pid = os.getpid(); child = os.fork()\n"
         "if child == 0:\n"
         "    try: open(f'/proc/{pid}/mem', 'rb'); os._exit(0)\n"
@@ -123,7 +123,7 @@ def test_what_ends_a_process_is_logged_without_the_name_of_a_file(tmp_path):
 def test_a_fault_is_logged_with_its_place_and_without_its_text(where):
     script = f"""
 import logging, threading
-from edge.logs import set_up
+from edge.unattended.logs import set_up
 set_up("infer", None)
 def fault():
     try:

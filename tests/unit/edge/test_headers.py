@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from edge.headers import read_headers
-from edge.view_position import view_of_words
+from edge.pixels.headers import read_headers
+from edge.pixels.view_position import view_of_words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom warns of values that the standard does not allow
 

@@ -11,20 +11,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge import metrics_server, status
-from edge.board import Board, read_board
 from edge.clock import boot_id
 from edge.config import Device, Watch
 from edge.contract.codec import encode
 from edge.contract.messages import Status
+from edge.delivery.status import StatusWriter, oldest_waiting_s
+from edge.delivery.window import status
 from edge.errors import CxrError
-from edge.manifest import SHIPPED, read_manifest
-from edge.metrics import CONTENT_TYPE, exposition
-from edge.outbox import Entry, Outbox
+from edge.network.manifest import SHIPPED, read_manifest
+from edge.outbox.writer import Entry, Outbox
 from edge.page.health import Health
 from edge.page.words import LANGUAGES, words
-from edge.status import StatusWriter, oldest_waiting_s
-from edge.tally import STEPS, Tally, TallyFile, note_start, read_restarts, read_tally
+from edge.unattended import metrics_server
+from edge.unattended.board import Board, read_board
+from edge.unattended.metrics import CONTENT_TYPE, exposition
+from edge.unattended.tally import STEPS, Tally, TallyFile, note_start, read_restarts, read_tally
 from tests.golden.examples import EXAMPLES
 from tests.support.processes import free_port
 
@@ -177,7 +178,7 @@ def test_the_status_tells_how_the_machine_is(tmp_path, outbox, monkeypatch):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_says_what_to_do_about_heat_power_and_memory(tmp_path, outbox, monkeypatch, language):
     from edge.capacity import Capacity
-    from edge.page.reading import Reading
+    from edge.outbox.reading import Reading
 
     say = words(language)
     health = Health(tmp_path, Reading(tmp_path / "outbox.db", "clinic-7"), Capacity(tmp_path, 2**28, 0), read_manifest(SHIPPED))

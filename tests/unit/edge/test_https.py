@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-import edge.https
-import edge.tls
+import edge.delivery.https
+import edge.delivery.tls
 from edge.config import Relay
 from edge.contract.frames import MAX_BODY
+from edge.delivery.https import PATH, HttpsExchange
+from edge.delivery.mqtt import PahoLink
 from edge.errors import CxrError
-from edge.https import PATH, HttpsExchange
-from edge.mqtt import PahoLink
 from tests.support.authority import Authority
 from tests.support.raw import raw_server
 
@@ -94,13 +94,13 @@ def test_nobody_there_is_told_in_words():
 
 
 def test_a_centre_that_says_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr(edge.https, "_STEP_S", 0.3)
+    monkeypatch.setattr(edge.delivery.https, "_STEP_S", 0.3)
     with raw_server(lambda near: time.sleep(60)) as port:
         assert "timed out" in exchange(f"http://127.0.0.1:{port}").trouble
 
 
 def test_a_centre_that_takes_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr(edge.https, "_STEP_S", 0.3)
+    monkeypatch.setattr(edge.delivery.https, "_STEP_S", 0.3)
     with raw_server(lambda near: time.sleep(60)) as port:
         assert "timed out" in exchange(f"http://127.0.0.1:{port}", b"x" * 50_000_000).trouble
 
@@ -118,7 +118,7 @@ def test_a_centre_that_takes_nothing_is_given_up(monkeypatch):
 )
 def test_a_centre_that_drips_is_given_up(monkeypatch, authority, begins, secure):
     """Each byte comes in time; the whole never does."""
-    monkeypatch.setattr(edge.https, "_EXCHANGE_S", 0.3)
+    monkeypatch.setattr(edge.delivery.https, "_EXCHANGE_S", 0.3)
 
     def drip(near):
         near.sendall(begins)
@@ -166,7 +166,7 @@ def test_the_centre_is_known_by_its_authority_and_its_name(authority, tmp_path):
 
 @pytest.mark.parametrize(("clock", "trusted"), [(True, False), (False, True)])
 def test_dates_of_certificates_count_only_while_the_clock_is_right(authority, monkeypatch, clock, trusted):
-    monkeypatch.setattr(edge.tls, "synchronised", lambda: clock)
+    monkeypatch.setattr(edge.delivery.tls, "synchronised", lambda: clock)
     old = authority.server("old", days_ago=400)
     answer = over_tls(authority, old)
     assert (answer.body == b"here") is trusted
@@ -174,7 +174,7 @@ def test_dates_of_certificates_count_only_while_the_clock_is_right(authority, mo
 
 
 def test_without_a_clock_the_chain_and_the_name_still_count(authority, monkeypatch, tmp_path):
-    monkeypatch.setattr(edge.tls, "synchronised", lambda: False)
+    monkeypatch.setattr(edge.delivery.tls, "synchronised", lambda: False)
     old = authority.server("old", days_ago=400)
     other = Authority(tmp_path / "other", "another authority")
     assert "certificate verify failed" in over_tls(authority, old, trusted=other).trouble
@@ -183,14 +183,14 @@ def test_without_a_clock_the_chain_and_the_name_still_count(authority, monkeypat
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # paho closes late
 def test_mqtt_uses_the_same_rules(authority, monkeypatch):
-    monkeypatch.setattr(edge.tls, "synchronised", lambda: True)
+    monkeypatch.setattr(edge.delivery.tls, "synchronised", lambda: True)
     identity = authority.client("clinic-1")
     files = {"ca": str(authority.ca), "certificate": str(identity.cert), "private_key": str(identity.key)}
     with raw_server(answers(b""), server_context(authority, authority.server("old", days_ago=400))) as port:
         relay = Relay(url=f"mqtts://127.0.0.1:{port}", **files)
         with pytest.raises(CxrError, match="certificate has expired"):
             PahoLink(relay, "clinic-1", "cxr/v1/clinic-1/status", b"{}")
-        monkeypatch.setattr(edge.tls, "synchronised", lambda: False)
+        monkeypatch.setattr(edge.delivery.tls, "synchronised", lambda: False)
         PahoLink(relay, "clinic-1", "cxr/v1/clinic-1/status", b"{}").close()
 
 

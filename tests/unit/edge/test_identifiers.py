@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome
-from edge.headers import NO_HEADERS, Headers
-from edge.identifiers import normalised, patient_of
-from edge.outcomes import OutcomeWriter, Picture
-from edge.pseudonym import SiteKey
+from edge.infer.outcomes import OutcomeWriter, Picture
+from edge.pixels.headers import NO_HEADERS, Headers
+from edge.privacy.identifiers import normalised, patient_of
+from edge.privacy.pseudonym import SiteKey
 from tests.unit.edge.test_infer import BUNDLE
 
 DEVICE = Device(device="clinic-1", facility="Clinic", state="s", site_key="k", watch=Watch(folder="f"))

@@ -15,28 +15,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.bundle import load_bundle
+from edge.commissioning.journal import read_standing
+from edge.commissioning.silence import Site, open_silence
 from edge.config import Commissioning, Device, Watch
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import Failure, Refusal, Result, Void
-from edge.decoder_protocol import NotReady, Ready
-from edge.headers import NO_HEADERS, Headers
-from edge.infer import MAX_TRIALS, Inference
-from edge.infer_loop import do_requests, infer_forever
-from edge.journal import read_standing
-from edge.local import LocalStore
-from edge.outbox import Outbox
-from edge.outbox_file import damage_note
-from edge.outbox_size import RESULTS_BYTES
-from edge.outcomes import OutcomeWriter
-from edge.preprocess import INPUT_SIDE, preprocess
-from edge.pseudonym import SiteKey, chain
-from edge.rebuild import outbox_of_infer
+from edge.infer.inference import MAX_TRIALS, Inference
+from edge.infer.local import LocalStore
+from edge.infer.loop import do_requests, infer_forever
+from edge.infer.outcomes import OutcomeWriter
+from edge.infer.specimen import new_uid
+from edge.infer.trials import Trials
+from edge.intake.spool import Spool
+from edge.network.bundle import load_bundle
+from edge.outbox.file import damage_note
+from edge.outbox.rebuild import outbox_of_infer
+from edge.outbox.size import RESULTS_BYTES
+from edge.outbox.writer import Outbox
+from edge.pixels.decoder_protocol import NotReady, Ready
+from edge.pixels.headers import NO_HEADERS, Headers
+from edge.pixels.preprocess import INPUT_SIDE, preprocess
+from edge.privacy.pseudonym import SiteKey, chain
 from edge.requests import ReadingRequest, ReleaseRequest, Requests
-from edge.silence import Site, open_silence
-from edge.specimen import new_uid
-from edge.spool import Spool
-from edge.trials import Trials
 from export.phantom import phantom
 
 BUNDLE = replace(load_bundle(), gate=None)  # the pictures here are noise

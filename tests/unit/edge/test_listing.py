@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge.commands.listing import DAMAGED, listing_lines
 from edge.contract.codec import encode
 from edge.contract.reasons import AID, NOT_SURE
-from edge.listing import DAMAGED, listing_lines
-from edge.outbox import Entry, Outbox
+from edge.outbox.writer import Entry, Outbox
 from tests.golden.examples import EXAMPLES
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import logs
-from edge.logs import Flood, Logfmt, event
+from edge.unattended import logs
+from edge.unattended.logs import Flood, Logfmt, event
 
 PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^" ]+)(?: |$)')
 
@@ -57,7 +57,7 @@ def test_without_a_clock_the_time_is_that_since_a_boot(monkeypatch, set_right):
 def test_a_kind_of_line_has_a_code():
     assert event(record("the centre keeps seq %d apart: %s")) == "the_centre_keeps_seq_apart"
     assert event(record("seq %d: %s", 1, "x", event="outcome")) == "outcome"
-    assert event(record("%s", name="edge.relay")) == "relay"
+    assert event(record("%s", name="edge.delivery.relay")) == "relay"
 
 
 def test_an_error_is_told_by_its_kind_and_place_and_not_by_what_it_says():
@@ -96,7 +96,7 @@ def test_a_flood_is_cut_and_counted_and_other_lines_come(monkeypatch):
 SCRIPT = """
 import logging, sys
 from pathlib import Path
-from edge.logs import set_up
+from edge.unattended.logs import set_up
 set_up("dicom", Path(sys.argv[1]))
 for number in range(1500):
     logging.getLogger(f"edge.{number}").warning("x" * 4000)

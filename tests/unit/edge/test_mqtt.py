@@ -8,7 +8,7 @@ import time
 import pytest
 
 from edge.config import Relay
-from edge.mqtt import MAX_PACKET, Closed, Connected, Message, PahoLink
+from edge.delivery.mqtt import MAX_PACKET, Closed, Connected, Message, PahoLink
 from tests.support.mosquitto import loopback_mosquitto
 from tests.support.processes import wait_for
 from tests.support.raw import raw_server

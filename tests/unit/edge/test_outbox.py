@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from edge.contract.codec import encode
 from edge.contract.seqset import SeqSet
 from edge.errors import OutboxError
-from edge.outbox import Entry, Outbox
-from edge.outbox_reader import OutboxReader
+from edge.outbox.reader import OutboxReader
+from edge.outbox.writer import Entry, Outbox
 from tests.golden.examples import EXAMPLES
 
 ranges = st.tuples(st.integers(1, 30), st.integers(1, 30)).map(sorted).map(tuple)
@@ -118,7 +118,7 @@ def test_every_commit_is_forced_to_the_disk(box):
 def test_a_commit_calls_fsync_before_it_returns(tmp_path):
     """Seen from outside the process, at the system calls."""
     script = (
-        "import sys; from pathlib import Path; from edge.outbox import Entry, Outbox;"
+        "import sys; from pathlib import Path; from edge.outbox.writer import Entry, Outbox;"
         "b = Outbox(Path(sys.argv[1]), 'd'); b.record(Entry('w', 'result', lambda s: b'')); print('READY', flush=True);"
         "b.record(Entry('k', 'result', lambda s: b'')); print('COMMITTED', flush=True)"
     )

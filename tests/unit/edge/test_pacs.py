@@ -13,15 +13,15 @@ import pytest
 from edge.config import Decode, Pacs, load_config
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import Failure, Refusal, Result, Void
-from edge.local import LocalFacts, LocalStore
-from edge.outbox import Outbox
+from edge.infer.local import LocalFacts, LocalStore
+from edge.intake.spool import Spool
+from edge.outbox.reading import Reading
+from edge.outbox.writer import Outbox
 from edge.pacs.courier import Courier, Lost
 from edge.pacs.cursor import Place, begin, keep_place, read_place
 from edge.pacs.messenger import MOST_BREAKS, MOST_TRIALS, Messenger
 from edge.pacs.orders import PICTURE, REPORT, Echo, Order, Sent
 from edge.pacs.waiting import Waiting
-from edge.page.reading import Reading
-from edge.spool import Spool
 from tests.support.clinic import small_picture
 from tests.support.dicom import film
 from tests.support.pacs import HEAT, Answers, pacs_device

@@ -24,17 +24,17 @@ from pydicom.uid import (
 
 from edge.contract.messages import Void
 from edge.contract.reasons import NOT_SURE
-from edge.decode import decode_file
 from edge.errors import Refused, Unreadable
-from edge.headers import read_headers
-from edge.local import Heat
+from edge.infer.local import Heat
 from edge.pacs.capture import make_capture
 from edge.pacs.drawing import draw_answer
 from edge.pacs.report import make_report
 from edge.pacs.study import find_header
 from edge.pacs.uids import derived_uid
 from edge.pacs.wording import PRELIMINARY, percent
-from edge.study_header import PATIENT_AND_STUDY, pack_header, unpack_header
+from edge.pixels.decode import decode_file
+from edge.pixels.headers import read_headers
+from edge.pixels.study_header import PATIENT_AND_STUDY, pack_header, unpack_header
 from export.phantom import phantom
 from tests.golden.examples import EXAMPLES
 from tests.support.dicom_files import dicom

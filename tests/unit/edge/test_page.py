@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import edge.page
-from edge.commissioning import Why
+from edge.commissioning.standing import Why
 from edge.config import Decode
 from edge.contract.reasons import REASONS
 from edge.errors import ConfigError, CxrError
-from edge.heat_picture import with_heat
-from edge.local import NOTHING, Heat, LocalFacts, LocalStore
+from edge.infer.heat_picture import with_heat
+from edge.infer.local import NOTHING, Heat, LocalFacts, LocalStore
+from edge.intake.spool import Spool
 from edge.page.film import Films
 from edge.page.session import LASTS_S, Sessions, load_pin, make_pin
 from edge.page.studies import Sent, _name, _place
 from edge.page.upload import Empty, TooLarge, Uploads, _short
 from edge.page.words import LANGUAGES, choose, words
-from edge.spool import Spool
 from export.phantom import phantom
 from tests.golden.examples import EXAMPLES
 

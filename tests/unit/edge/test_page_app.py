@@ -16,15 +16,15 @@ import pytest
 from edge.capacity import Capacity, Room
 from edge.clock import Reading
 from edge.contract.codec import encode
-from edge.lifecycle import only_one
-from edge.local import Heat, LocalFacts
-from edge.manifest import bundle_folder, read_manifest
-from edge.outbox import Entry, Outbox
+from edge.infer.local import Heat, LocalFacts
+from edge.network.manifest import bundle_folder, read_manifest
+from edge.outbox.reading import Reading as OutboxReading
+from edge.outbox.writer import Entry, Outbox
 from edge.page import studies
 from edge.page.health import Health
-from edge.page.reading import Reading as OutboxReading
 from edge.page.upload import Uploads
 from edge.page.words import words
+from edge.unattended.lifecycle import only_one
 from tests.golden.examples import EXAMPLES
 from tests.support.page import MIB, served_page
 

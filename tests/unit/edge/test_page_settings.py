@@ -4,14 +4,14 @@ import socket
 
 import pytest
 
-from edge.check import check_device
 from edge.cli import parser
+from edge.commands.check import check_device
+from edge.commands.setup_device import set_up
 from edge.config import load_config
 from edge.errors import ConfigError
-from edge.lifecycle import only_one
-from edge.notify import NOBODY, nothing
 from edge.page.server import serve
-from edge.setup_device import set_up
+from edge.unattended.lifecycle import only_one
+from edge.unattended.notify import NOBODY, nothing
 from tests.support.authority import Authority
 from tests.support.processes import free_port
 

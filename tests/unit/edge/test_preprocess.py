@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edge.preprocess import INPUT_SIDE, centre_square, preprocess
+from edge.pixels.preprocess import INPUT_SIDE, centre_square, preprocess
 from tests.golden import generate
 
 sides = st.integers(1, 400)

@@ -12,19 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.cli import main
+from edge.commands.setup_device import set_up
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome
 from edge.dicom.arrival import spool_name
 from edge.dicom.commitment import Instance, Judge, Request
 from edge.errors import ConfigError, CxrError
-from edge.headers import Headers
-from edge.key_paper import _ALPHABET, paper_lines, read_paper
-from edge.outbox import Entry, Outbox
-from edge.outcomes import OutcomeWriter, Picture
-from edge.pseudonym import SiteKey, adopt, chain, load_site_key, make_site_key, rotate, save
+from edge.infer.outcomes import OutcomeWriter, Picture
+from edge.intake.spool import Spool
+from edge.outbox.writer import Entry, Outbox
+from edge.pixels.headers import Headers
+from edge.privacy.key_paper import _ALPHABET, paper_lines, read_paper
+from edge.privacy.pseudonym import SiteKey, adopt, chain, load_site_key, make_site_key, rotate, save
 from edge.requests import VoidRequest
-from edge.setup_device import set_up
-from edge.spool import Spool
 from tests.support.authority import Authority
 from tests.unit.edge.test_infer import BUNDLE, Bench, ready
 

@@ -22,18 +22,18 @@ from edge.contract.codec import encode
 from edge.contract.messages import Receipt
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel, topic
+from edge.delivery.mqtt import Message
+from edge.delivery.receipts import Receipts
+from edge.delivery.relay import Relay as RelayProcess
+from edge.delivery.status import StatusWriter
 from edge.errors import OutboxDamaged, OutboxError
-from edge.mqtt import Message
-from edge.outbox import Entry, Outbox
-from edge.outbox_file import damage_note
-from edge.outbox_reader import Stream
-from edge.outbox_size import RESULTS_BYTES
-from edge.rebuild import outbox_of_infer, outbox_of_relay
-from edge.receipts import Receipts
-from edge.relay import Relay as RelayProcess
-from edge.salvage import Saved, salvage
-from edge.status import StatusWriter
-from edge.witness import Witness
+from edge.outbox.file import damage_note
+from edge.outbox.reader import Stream
+from edge.outbox.rebuild import outbox_of_infer, outbox_of_relay
+from edge.outbox.salvage import Saved, salvage
+from edge.outbox.size import RESULTS_BYTES
+from edge.outbox.witness import Witness
+from edge.outbox.writer import Entry, Outbox
 from tests.support.messages import result
 from tests.unit.edge.test_relay import ScriptedLink, StopWhen
 
@@ -332,9 +332,9 @@ def test_a_crash_while_it_is_rebuilt_is_no_loss(path, monkeypatch, moment):
         return step
 
     with monkeypatch.context() as patched:
-        patched.setattr("edge.rebuild.os.rename", dying(os.rename))
-        patched.setattr("edge.rebuild.fsync_folder", dying(lambda path: None))
-        patched.setattr("edge.rebuild._insert", dying(__import__("edge.rebuild").rebuild._insert))
+        patched.setattr("edge.outbox.rebuild.os.rename", dying(os.rename))
+        patched.setattr("edge.outbox.rebuild.fsync_folder", dying(lambda path: None))
+        patched.setattr("edge.outbox.rebuild._insert", dying(__import__("edge.outbox.rebuild").rebuild._insert))
         try:
             with opened(path):
                 pass
@@ -533,8 +533,8 @@ REBUILD = """
 import sys
 from pathlib import Path
 from edge.errors import CxrError
-from edge.receipts import Receipts
-from edge.rebuild import outbox_of_infer
+from edge.delivery.receipts import Receipts
+from edge.outbox.rebuild import outbox_of_infer
 
 class Never:
     def is_set(self): return False

@@ -11,11 +11,11 @@ from edge.config import Device, Relay, Watch
 from edge.contract.codec import decode_hello, decode_reply, decode_status, encode
 from edge.contract.messages import Command, Quarantined, Receipt
 from edge.contract.topics import Channel, topic
+from edge.delivery.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Message
+from edge.delivery.relay import Relay as RelayProcess
+from edge.delivery.status import StatusWriter
 from edge.errors import CxrError
-from edge.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Message
-from edge.outbox import Entry, Outbox
-from edge.relay import Relay as RelayProcess
-from edge.status import StatusWriter
+from edge.outbox.writer import Entry, Outbox
 
 T = {channel: topic("clinic-1", channel) for channel in Channel}
 
@@ -244,8 +244,8 @@ def test_it_answers_the_centre(device, outbox):
 
 
 def test_a_broker_that_acknowledges_nothing_is_left_and_tried_anew(device, outbox, monkeypatch, caplog):
-    monkeypatch.setattr("edge.relay._ANSWER_WITHIN_S", 0.2)
-    monkeypatch.setattr("edge.relay._BACKOFF_S", (0.01, 0.02))
+    monkeypatch.setattr("edge.delivery.relay._ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("edge.delivery.relay._BACKOFF_S", (0.01, 0.02))
     fill(outbox, 3)
     deaf = ScriptedLink(lambda *_: [])
     deaf.acknowledges = lambda name: name != T[Channel.RESULT]
@@ -258,7 +258,7 @@ def test_a_broker_that_acknowledges_nothing_is_left_and_tried_anew(device, outbo
 
 
 def test_a_broker_that_is_slow_is_not_left(device, outbox, monkeypatch):
-    monkeypatch.setattr("edge.relay._ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("edge.delivery.relay._ANSWER_WITHIN_S", 0.2)
     device = msgspec.structs.replace(device, relay=Relay(receipt_timeout_s=60, window=20))
     fill(outbox, 3)
     slow = ScriptedLink(lambda *_: [])
@@ -269,7 +269,7 @@ def test_a_broker_that_is_slow_is_not_left(device, outbox, monkeypatch):
 
 
 def test_after_a_lost_connection_it_connects_again_and_goes_on(device, outbox, monkeypatch):
-    monkeypatch.setattr("edge.relay._BACKOFF_S", (0.01, 0.02))
+    monkeypatch.setattr("edge.delivery.relay._BACKOFF_S", (0.01, 0.02))
     fill(outbox, 3)
     first = ScriptedLink(lambda link, name, payload: [Closed("gone")] if name == T[Channel.RESULT] else [])
     refused = ScriptedLink(lambda *_: [])

@@ -12,21 +12,21 @@ import msgspec
 import pytest
 
 from edge.capacity import Capacity, Room
-from edge.check import check_device
+from edge.commands.check import check_device
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome, encode
 from edge.contract.messages import MAP_SIDE, MAX_BYTES, HeatMap
 from edge.contract.seqset import SeqSet
+from edge.delivery.status import StatusWriter
 from edge.errors import OutboxFull
-from edge.infer_loop import infer_forever
-from edge.outbox import Entry, Outbox
-from edge.outbox_reader import OutboxReader
-from edge.outbox_size import LOG_BYTES, RESULTS_BYTES, SPARE_BYTES, outbox_bytes, room_for_outcomes
+from edge.infer.loop import infer_forever
+from edge.infer.trials import Trials
+from edge.intake.spool import Spool
+from edge.intake.watch import FolderWatch
+from edge.outbox.reader import OutboxReader
+from edge.outbox.size import LOG_BYTES, RESULTS_BYTES, SPARE_BYTES, outbox_bytes, room_for_outcomes
+from edge.outbox.writer import Entry, Outbox
 from edge.requests import Requests
-from edge.spool import Spool
-from edge.status import StatusWriter
-from edge.trials import Trials
-from edge.watch import FolderWatch
 from tests.golden.examples import EXAMPLES
 
 DAYS, STUDIES = 90, 200
@@ -178,7 +178,7 @@ FILL = """
 import sys
 from pathlib import Path
 from edge.errors import OutboxFull
-from edge.outbox import Entry, Outbox
+from edge.outbox.writer import Entry, Outbox
 
 box = Outbox(Path(sys.argv[1]), "clinic-1")
 refused = 0
@@ -305,7 +305,7 @@ class StopWhen:
 
 
 def test_infer_waits_with_the_file_in_the_spool_and_blames_no_picture(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("edge.infer_loop._RESCAN_S", 0.01)
+    monkeypatch.setattr("edge.infer.loop._RESCAN_S", 0.01)
     spool = Spool(tmp_path / "state")
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"1")

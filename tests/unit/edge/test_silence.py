@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from edge.commissioning import ELSE, UNDECIDED, Released, Silenced, Withdrawn
+from edge.commissioning.journal import journal_path, read_events, read_standing
+from edge.commissioning.silence import Site, open_silence
+from edge.commissioning.standing import ELSE, UNDECIDED, Released, Silenced, Withdrawn
 from edge.config import Commissioning
 from edge.contract.codec import encode
-from edge.journal import journal_path, read_events, read_standing
-from edge.outbox import Entry, Outbox
+from edge.outbox.writer import Entry, Outbox
 from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest, VoidRequest
-from edge.silence import Site, open_silence
 from tests.golden.examples import EXAMPLES
 
 OWN = 0.4

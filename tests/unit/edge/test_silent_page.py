@@ -12,24 +12,24 @@ import pytest
 from starlette.routing import Mount, Route
 
 from edge.capacity import Capacity
-from edge.commissioning import Reading, Released, Silenced
+from edge.commissioning.journal import Journal, journal_path
+from edge.commissioning.standing import Reading, Released, Silenced
 from edge.config import Commissioning, Decode
 from edge.contract.codec import encode
-from edge.journal import Journal, journal_path
-from edge.local import Heat, LocalFacts, LocalStore
-from edge.manifest import SHIPPED, read_manifest
-from edge.outbox import Entry, Outbox
+from edge.infer.local import Heat, LocalFacts, LocalStore
+from edge.intake.spool import Spool
+from edge.network.manifest import SHIPPED, read_manifest
+from edge.outbox.reading import Reading as OutboxReading
+from edge.outbox.writer import Entry, Outbox
 from edge.page.app import Parts, create_app
 from edge.page.checking import Checking
 from edge.page.film import Films
 from edge.page.health import Health
-from edge.page.reading import Reading as OutboxReading
 from edge.page.session import COOKIE, Sessions
 from edge.page.studies import Studies
 from edge.page.upload import Uploads
 from edge.page.words import LANGUAGES, words
 from edge.requests import ReadingRequest, ReleaseRequest, Requests, SilenceRequest, VoidRequest
-from edge.spool import Spool
 from tests.golden.examples import EPOCH, EXAMPLES
 
 ANSWERS: list[dict[str, Any]] = [

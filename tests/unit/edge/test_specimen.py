@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import Decode
-from edge.decode import Limits, decode_file
-from edge.manifest import SHIPPED
-from edge.pseudonym import SiteKey, chain
-from edge.specimen import is_specimen, new_uid, write_specimen
+from edge.infer.specimen import is_specimen, new_uid, write_specimen
+from edge.network.manifest import SHIPPED
+from edge.pixels.decode import Limits, decode_file
+from edge.privacy.pseudonym import SiteKey, chain
 
 KEYS = st.binary(min_size=32, max_size=32).map(SiteKey)
 

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.commissioning import Released, Silenced
+from edge.commissioning.journal import Journal, journal_path, read_events
+from edge.commissioning.standing import Released, Silenced
 from edge.dicom.commitment import Instance, Request
 from edge.dicom.commitment import Requests as Commitments
 from edge.errors import BundleError, JournalDamaged
-from edge.journal import Journal, journal_path, read_events
-from edge.local import LocalFacts, LocalStore
-from edge.manifest import SHIPPED, read_manifest
+from edge.infer.local import LocalFacts, LocalStore
+from edge.network.manifest import SHIPPED, read_manifest
 from edge.pacs.cursor import Place, keep_place, read_place
 from edge.requests import Requests
-from edge.tally import TallyFile, read_tally
+from edge.unattended.tally import TallyFile, read_tally
 
 
 def journal(home):

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from edge.config import Watch
-from edge.local import LocalFacts, LocalStore
-from edge.spool import LEAST_FREE, Spool
-from edge.watch import FolderWatch, watch_forever
+from edge.infer.local import LocalFacts, LocalStore
+from edge.intake.spool import LEAST_FREE, Spool
+from edge.intake.watch import FolderWatch, watch_forever
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_a_copy_that_finds_no_room_leaves_nothing_behind(elsewhere, spool, monke
 
     (elsewhere / "a.png").write_bytes(b"picture")
     if moment == "before":
-        monkeypatch.setattr("edge.spool.free_bytes", lambda folder: LEAST_FREE + 6)
+        monkeypatch.setattr("edge.intake.spool.free_bytes", lambda folder: LEAST_FREE + 6)
     else:
         monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from edge.hearing import Hearing
-from edge.lifecycle import Stop
-from edge.notify import Notifier
-from edge.supervisor import Supervisor
+from edge.unattended.hearing import Hearing
+from edge.unattended.lifecycle import Stop
+from edge.unattended.notify import Notifier
+from edge.unattended.supervisor import Supervisor
 from tests.support.manager import Manager
 from tests.support.processes import wait_for
 
@@ -149,7 +149,7 @@ def test_only_the_process_itself_is_believed(hearing, speaks):
 
 WORKER = """
 import os, sys, time
-from edge.notify import Notifier
+from edge.unattended.notify import Notifier
 open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 notifier = Notifier.of_environment(float(sys.argv[2]))
 notifier.ready("works")

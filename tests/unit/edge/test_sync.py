@@ -7,10 +7,10 @@ from edge.contract.frames import MAX_BODY, Frame, pack, unpack
 from edge.contract.messages import Quarantined, Receipt, Status
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel
-from edge.fallback import FEWEST, HEAD_START_S, Fallback
-from edge.outbox import Entry, Outbox
-from edge.receipts import Receipts
-from edge.sync import Answer, SyncRoute
+from edge.delivery.fallback import FEWEST, HEAD_START_S, Fallback
+from edge.delivery.receipts import Receipts
+from edge.delivery.sync import Answer, SyncRoute
+from edge.outbox.writer import Entry, Outbox
 
 AFTER = 30.0
 

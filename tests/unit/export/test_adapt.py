@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from edge.bundle import SHIPPED, load_bundle
-from edge.network_input import INPUT_SIDE
+from edge.network.bundle import SHIPPED, load_bundle
+from edge.pixels.network_input import INPUT_SIDE
 from export import adapt as module
 from export import adapt_data
 from export.adapt import adapt

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
-from edge.bundle import load_bundle
-from edge.preprocess import preprocess
+from edge.network.bundle import load_bundle
+from edge.pixels.preprocess import preprocess
 from export.bundle_training import bundle_training, gray
 from export.cli import main
 from export.legacy_keras import keras

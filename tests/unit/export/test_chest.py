@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import export.model
-from edge.bundle import SHIPPED, load_bundle
 from edge.contract.bundle import Manifest
-from edge.preprocess import preprocess
+from edge.network.bundle import SHIPPED, load_bundle
+from edge.pixels.preprocess import preprocess
 from export.bundle import CARD_NAME, REPORT_NAME, write_bundle
 from export.card import headline, model_card, reference_page
 from export.chest import make_chest, make_model

@@ -9,7 +9,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from edge.manifest import SHIPPED
+from edge.network.manifest import SHIPPED
 from export.cli import main
 
 

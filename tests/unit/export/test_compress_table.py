@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge.bundle import SHIPPED
+from edge.network.bundle import SHIPPED
 from export.begin import begin, held_out_split, read_begun
 from export.cli import main
 from export.compress import table as tables

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from edge.decode import decode_file
-from edge.preprocess import INPUT_SIDE, preprocess_image
+from edge.pixels.decode import decode_file
+from edge.pixels.preprocess import INPUT_SIDE, preprocess_image
 from export.dataset import class_of, facts, load_lungs, load_pixels, patients, read_dataset, require_classes, targets
 from export.errors import DataError
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from edge.bundle import load_bundle
-from edge.manifest import SHIPPED
+from edge.network.bundle import load_bundle
+from edge.network.manifest import SHIPPED
 from export.cli import main
 from export.dataset import read_dataset
 from export.drift import Kind, delays, first_alarm, gamma, quiet, seen

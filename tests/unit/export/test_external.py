@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge.bundle import SHIPPED, load_bundle
+from edge.network.bundle import SHIPPED, load_bundle
 from export import controls
 from export.cli import main
 from export.compress.rows import Table

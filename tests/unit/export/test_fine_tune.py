@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import pytest
 
-from edge.bundle import SHIPPED, load_bundle
-from edge.preprocess import preprocess
+from edge.network.bundle import SHIPPED, load_bundle
+from edge.pixels.preprocess import preprocess
 from export import fine_tune as tuning
 from export.adapt import adapt
 from export.compress.formats import convert

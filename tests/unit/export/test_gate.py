@@ -16,13 +16,13 @@ from PIL import Image
 
 import export.gate
 import export.make_gate
-from edge.bundle import load_bundle
 from edge.contract.bundle import Manifest
-from edge.gate import GOOD
-from edge.manifest import SHIPPED
-from edge.network_input import INPUT_SIDE
-from edge.preprocess import preprocess_image
-from edge.typicality import Typicality
+from edge.network.bundle import load_bundle
+from edge.network.gate import GOOD
+from edge.network.manifest import SHIPPED
+from edge.network.typicality import Typicality
+from edge.pixels.network_input import INPUT_SIDE
+from edge.pixels.preprocess import preprocess_image
 from export.bundle import REPORT_NAME, Words, write_files
 from export.dataset import read_dataset
 from export.errors import DataError, ReportError

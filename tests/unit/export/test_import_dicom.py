@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from edge.decode import decode_file
+from edge.pixels.decode import decode_file
 from export.cli import main
 from export.dataset import load_pixels, read_manifest
 from export.errors import DataError

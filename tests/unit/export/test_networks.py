@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.classify import Classifier
-from edge.preprocess import INPUT_SIDE, preprocess
+from edge.network.classify import Classifier
+from edge.pixels.preprocess import INPUT_SIDE, preprocess
 from export.errors import WeightsError
 from export.legacy_keras import keras
 from export.model import float_logits, run

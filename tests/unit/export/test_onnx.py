@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle import SHIPPED
-from edge.preprocess import preprocess
+from edge.network.bundle import SHIPPED
+from edge.pixels.preprocess import preprocess
 from export.compress.formats import convert
 from export.errors import ConversionError
 from export.legacy_keras import keras

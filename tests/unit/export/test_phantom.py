@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from edge.decode import Decoded
-from edge.preprocess import preprocess, to_image
-from edge.quality import check_quality
+from edge.pixels.decode import Decoded
+from edge.pixels.preprocess import preprocess, to_image
+from edge.pixels.quality import check_quality
 from export.phantom import Opacity, phantom, random_opacities
 
 

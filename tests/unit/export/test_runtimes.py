@@ -9,11 +9,11 @@ import venv
 import numpy as np
 import pytest
 
-from edge.bundle import load_bundle
-from edge.classify import Classifier
-from edge.manifest import SHIPPED, read_manifest
-from edge.network_input import read_pgm
-from edge.preprocess import preprocess
+from edge.network.bundle import load_bundle
+from edge.network.classify import Classifier
+from edge.network.manifest import SHIPPED, read_manifest
+from edge.pixels.network_input import read_pgm
+from edge.pixels.preprocess import preprocess
 from export.model import run
 from export.phantom import phantom
 from export.runtimes import RUNTIMES, without_xnnpack

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.bundle import SHIPPED, load_bundle
+from edge.network.bundle import SHIPPED, load_bundle
 from export.bundle import REPORT_NAME
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference" / "chest"

@@ -1,0 +1,1 @@
+"""How files come in: the watched folder and the spool."""

@@ -1,0 +1,1 @@
+"""What waits for the centre: one database that is never half-written, and its rebuilding when it is damaged."""

@@ -1,0 +1,1 @@
+"""Names stay in the clinic: pseudonyms, the site's key, X-rays that name nobody."""
