@@ -1,7 +1,7 @@
 # Every target sets itself up: a virtual environment in .venv, and programs from the system's package manager.
 PY := .venv/bin/python
 
-.PHONY: demo test check bench soak format reference clean setup-demo setup-all programs
+.PHONY: demo test check bench soak format reference pictures clean setup-demo setup-all programs
 
 demo: setup-demo
 	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
@@ -29,6 +29,10 @@ format: setup-all
 # What is written from code: JSON Schema, golden messages, the reference of device.toml.
 reference: setup-all
 	$(PY) -m tests.golden
+
+# The clinic's page as docs/images shows it.
+pictures: setup-all programs
+	$(PY) -m tests.pictures
 
 setup-demo:
 	@scripts/ensure-venv edge broker
