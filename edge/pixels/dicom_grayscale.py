@@ -94,12 +94,12 @@ def _displayed(values: Values, data: Dataset) -> Frame:
         scaled = (values.astype(np.float64) * slope + intercept).clip(-_FAR, _FAR)
     voi = _first_item(data, "VOILUTSequence")
     if voi is not None:
-        return to_eight_bits(_mapped(scaled.astype(np.int64), voi, data), _entry_bits(voi))
+        return to_eight_bits(_mapped(scaled.astype(np.int64), voi, data), _entry_bits(voi, data))
     window = _window(scaled.astype(np.float64), data)
     if window is not None:
         return window
     if modality is not None:
-        return to_eight_bits(scaled.astype(np.int64), _entry_bits(modality))
+        return to_eight_bits(scaled.astype(np.int64), _entry_bits(modality, data))
     bits = int(data.BitsStored)
     offset = 1 << (bits - 1) if values.min() < 0 else 0
     whole = to_eight_bits(values + offset, bits)
@@ -137,8 +137,12 @@ def _padding(values: Values, data: Dataset) -> npt.NDArray[np.bool_]:
 
 def _mapped(values: Values, item: Dataset, data: Dataset) -> Values:
     """Apply one item of a LUT sequence; below its first and above its last entry these two hold."""
-    entries, first, _ = (int(number) for number in item.LUTDescriptor)
-    entries = entries or 1 << 16
+    table, first = _table(item, data), int(item.LUTDescriptor[1])
+    return np.asarray(table[(values - int(_as_stored(first, values))).clip(0, len(table) - 1)])
+
+
+def _table(item: Dataset, data: Dataset) -> Values:
+    entries = int(item.LUTDescriptor[0]) or 1 << 16
     content = item.LUTData
     if isinstance(content, bytes):
         one_byte = len(content) < 2 * entries
@@ -147,14 +151,19 @@ def _mapped(values: Values, item: Dataset, data: Dataset) -> Values:
     table = np.atleast_1d(np.asarray(content, np.int64))[:entries]
     if len(table) < entries:
         raise Unreadable("damaged", f"a look-up table of {len(table)} instead of {entries} entries")
-    return np.asarray(table[(values - int(_as_stored(first, values))).clip(0, entries - 1)])
+    return table
 
 
-def _entry_bits(item: Dataset) -> int:
+def _entry_bits(item: Dataset, data: Dataset) -> int:
+    """How many bits the entries of a look-up table have.
+
+    Some machines write 16 and fill fewer: taken at its word such a table makes a picture that is nearly black.
+    """
     bits = int(item.LUTDescriptor[2])
     if not 8 <= bits <= 16:
         raise Unreadable("unsupported_encoding", f"a look-up table with entries of {bits} bits")
-    return bits
+    most = int(_table(item, data).max())
+    return next((fewer for fewer in (8, 10, 12) if bits == 16 and most < 1 << fewer), bits)
 
 
 def _first_item(data: Dataset, keyword: str) -> Dataset | None:

@@ -101,6 +101,13 @@ def test_an_empty_sequence_is_none(path):
     assert np.array_equal(shown(path, VOILUTSequence=pydicom.Sequence([]), **window), shown(path, **window))
 
 
+@pytest.mark.parametrize(("most", "bits"), [(255, 8), (1023, 10), (4095, 12), (4096, 16), (65535, 16)])
+def test_a_table_that_declares_more_bits_than_it_has_is_not_nearly_black(path, most, bits):
+    table = np.linspace(0, most, 4096).astype(int)
+    assert np.array_equal(shown(path, VOILUTSequence=lut(0, table, 16)), shown(path, VOILUTSequence=lut(0, table, bits)))
+    assert np.array_equal(shown(path, ModalityLUTSequence=lut(0, table, 16)), shown(path, VOILUTSequence=lut(0, table, bits)))
+
+
 def test_modality_tables_and_slopes(path):
     table = np.sqrt(np.arange(4096) / 4095) * 65535
     alone = shown(path, ModalityLUTSequence=lut(0, table.astype(int), 16))
