@@ -15,8 +15,8 @@ from edge.clock import boot_id
 from edge.config import Device, Watch
 from edge.contract.codec import encode
 from edge.contract.messages import Status
+from edge.delivery import status
 from edge.delivery.status import StatusWriter, oldest_waiting_s
-from edge.delivery.window import status
 from edge.errors import CxrError
 from edge.network.manifest import SHIPPED, read_manifest
 from edge.outbox.writer import Entry, Outbox

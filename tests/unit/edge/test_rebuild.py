@@ -27,6 +27,7 @@ from edge.delivery.receipts import Receipts
 from edge.delivery.relay import Relay as RelayProcess
 from edge.delivery.status import StatusWriter
 from edge.errors import OutboxDamaged, OutboxError
+from edge.outbox import rebuild as rebuilding
 from edge.outbox.file import damage_note
 from edge.outbox.reader import Stream
 from edge.outbox.rebuild import outbox_of_infer, outbox_of_relay
@@ -334,7 +335,7 @@ def test_a_crash_while_it_is_rebuilt_is_no_loss(path, monkeypatch, moment):
     with monkeypatch.context() as patched:
         patched.setattr("edge.outbox.rebuild.os.rename", dying(os.rename))
         patched.setattr("edge.outbox.rebuild.fsync_folder", dying(lambda path: None))
-        patched.setattr("edge.outbox.rebuild._insert", dying(__import__("edge.outbox.rebuild").rebuild._insert))
+        patched.setattr("edge.outbox.rebuild._insert", dying(rebuilding._insert))
         try:
             with opened(path):
                 pass

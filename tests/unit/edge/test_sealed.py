@@ -96,7 +96,7 @@ def test_each_changed_byte_of_the_certificate_is_a_refusal_and_no_traceback(seal
 
 def test_chunks_of_another_file_by_the_same_device_do_not_fit(people):
     """Signed anew by the device itself, so that only the encryption can tell."""
-    from edge.sealed.file import file as module
+    from edge.sealed import file as module
 
     first, second = (open_sealed(io.BytesIO(written(people, [letter * 3 * CHUNK]))) for letter in (b"a", b"b"))
     start = len(module.MAGIC) + 4 + len(first.head)
