@@ -48,7 +48,7 @@ def measure(home: Path) -> Figures:
 
 
 def _measure(home: Path, device: Device) -> Figures:
-    wait_for(lambda: len(device.pids()) == 5 and (device.state / "outbox.db").exists(), "all processes of the device")
+    wait_for(lambda: len(device.pids()) == 6 and (device.state / "outbox.db").exists(), "all processes of the device")
     time.sleep(3)  # until the model is loaded and the relay has said hello
     bench = _Bench(home, device)
     figures: Figures = {}
