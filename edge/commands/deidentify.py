@@ -139,7 +139,7 @@ def _describe(data: Dataset, path: Path, headers: Headers) -> None:
             data.Modality = modality
         spacing = [float(value) for value in said.get("PixelSpacing", ())]
         if len(spacing) == 2 and all(math.isfinite(value) and _SPACING_MM[0] <= value <= _SPACING_MM[1] for value in spacing):
-            data.PixelSpacing = [f"{value:.4f}" for value in spacing]
+            data.PixelSpacing = [f"{min(spacing):.4f}"] * 2  # see `edge.pixels.square`
     except InvalidDicomError:
         pass  # a PNG or another picture says nothing of the kind
     except Exception:  # pydicom raises nearly anything on damaged values; the picture itself was read

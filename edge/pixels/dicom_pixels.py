@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from edge.pixels.dicom_grayscale import look_up, stored_values, to_gray
 from edge.pixels.dicom_stored import known_uid, read_stored
 from edge.pixels.headers import read_headers
 from edge.pixels.preprocess import to_image
+from edge.pixels.square import squared
 from edge.pixels.study_header import MANUFACTURER
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def decode_dicom(path: Path, limits: Limits) -> Decoded:
             raise Unreadable("unsupported_encoding", "deflated transfer syntax")
         data = pydicom.dcmread(path)
         _check(data, limits)
-        return _picture(data)
+        picture = _picture(data)
+        return replace(picture, image=squared(picture.image, data, limits.max_pixels))
     except (Unreadable, Refused):
         raise
     except MemoryError:
