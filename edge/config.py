@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -12,8 +13,8 @@ from edge.contract.errors import UNREADABLE
 from edge.contract.types import DeviceId, FacilityId
 from edge.errors import ConfigError
 
-Megabytes = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0.0)]
+Megabytes = Annotated[int, Meta(ge=1, le=1_048_576)]
+Seconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
 
 
 class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,13 +41,13 @@ class Commissioning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     readings: Annotated[int, Meta(ge=0, le=10_000)] = 100
-    drift_once_in: Annotated[int, Meta(ge=1000)] = 50_000
+    drift_once_in: Annotated[int, Meta(ge=1000, le=1_000_000_000)] = 50_000
 
 
 class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of the decoding process, for each picture."""
 
-    memory_mb: Annotated[int, Meta(ge=256)] = 1024
+    memory_mb: Annotated[int, Meta(ge=256, le=1_048_576)] = 1024
     timeout_s: Seconds = 30.0
     max_file_mb: Megabytes = 128
     max_megapixels: Megabytes = 64
@@ -59,10 +60,10 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     many studies the clinic's own page can name the patient of.
     """
 
-    results_mb: Annotated[int, Meta(ge=32)] = 256
-    keep_images_mb: Annotated[int, Meta(ge=0)] = 4096
-    keep_receipted: Annotated[int, Meta(ge=0)] = 20_000
-    keep_local: Annotated[int, Meta(ge=0)] = 5_000
+    results_mb: Annotated[int, Meta(ge=32, le=1_048_576)] = 256
+    keep_images_mb: Annotated[int, Meta(ge=0, le=1_073_741_824)] = 4096
+    keep_receipted: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 20_000
+    keep_local: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 5_000
 
     @property
     def results_bytes(self) -> int:
@@ -191,7 +192,42 @@ def load_config(path: Path) -> Device:
         raise ConfigError(f"{path}: {error}. Correct that line; docs/reference/device-toml.md lists every key.") from None
     except UNREADABLE as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    return _with_absolute_paths(device, path.resolve().parent)
+    device = _with_absolute_paths(device, path.resolve().parent)
+    try:
+        _require_sense(device)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return device
+
+
+def require_host(key: str, url: str) -> None:
+    """Raise ConfigError unless a URL names a host, and a port that can be one if any."""
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigError(f"{key} = {url!r} names no host, or a port that is none. Write SCHEME://HOST:PORT.")
+
+
+def _require_sense(device: Device) -> None:
+    require_host("[relay] url", device.relay.url)
+    if device.relay.https:
+        require_host("[relay] https", device.relay.https)
+    if device.dicom is not None:
+        from ipaddress import ip_address  # costs every command some milliseconds
+
+        try:
+            ip_address(device.dicom.address)
+        except ValueError:
+            raise ConfigError(
+                f"[dicom] address = {device.dicom.address!r} is no address. Write the one that this machine has in the clinic's "
+                "network, such as 192.168.1.20."
+            ) from None
+    folder, state = Path(device.watch.folder).resolve(), Path(device.state).resolve()
+    if folder == state or folder in state.parents or state in folder.parents:
+        raise ConfigError(f"[watch] folder is {folder}, and the device keeps its own in {state}. Neither may be in the other.")
 
 
 def _with_absolute_paths(device: Device, base: Path) -> Device:

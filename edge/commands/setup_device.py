@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.config import Device
+from edge.config import Device, require_host
 from edge.errors import ConfigError
 from edge.page.session import make_pin
 from edge.privacy.pseudonym import make_site_key
@@ -63,6 +63,7 @@ def set_up(folder: Path, device: str, facility: str, broker: str, page_port: int
         )
     except msgspec.ValidationError as error:
         raise ConfigError(_WRONG.get(str(error).rpartition("`$")[2].rstrip("`"), str(error))) from None
+    require_host("--broker", broker)
     target = folder / "device.toml"
     if target.exists():
         raise ConfigError(f"{target} is already there. Edit it, or choose another folder.")

@@ -113,6 +113,8 @@ class Messages(DIMSEServiceProvider):
         if self.msg_queue.qsize() > _AHEAD:
             raise _NotAllowed("it does not wait for answers")
         control = value[0]
+        if control & _COMMAND and self._arrival is not None:
+            raise _NotAllowed("it sent a command in the place of an object")
         if control & _COMMAND or self._arrival is None:
             self._short += len(value)
             if self._short > _SHORT_BYTES:

@@ -55,7 +55,7 @@ class Trials:
 
     def _note(self, intake_id: str, count: int, done: str = _NOTHING, mark: str = _NOTHING) -> None:
         self._last, self._count, self._done, self._mark = intake_id, count, done, mark
-        os.pwrite(self._file, f"{intake_id} {count:4d} {done:>60} {mark:>40}\n".encode("ascii"), 0)
+        os.pwrite(self._file, f"{intake_id} {count:4d} {done:>60} {mark:>40}\n".encode("ascii", "replace"), 0)
 
 
 def _mark(intake: Intake) -> str:

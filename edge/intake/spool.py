@@ -28,6 +28,7 @@ from edge.unattended.notify import nothing
 LEAST_FREE = 256 * 2**20
 """Bytes of free disk below which nothing is taken in."""
 
+_SUFFIXES = frozenset({".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 _NAME_BYTES = 180
 _NO_LIMIT = 2**62
 _PIECE = 1 << 18
@@ -144,10 +145,10 @@ class Spool:
     def place(self, intake_id: str, original_name: str, *, answered: bool) -> str:
         """Return where a file will be once it has its outcome: folder and name, below the state folder.
 
-        The name holds the intake id alone: a sender's file name may name the patient.
+        The name holds the intake id alone: a sender's file name may name the patient, and what stands behind its last dot as well.
         """
         suffix = Path(original_name).suffix.lower()
-        suffix = suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ""
+        suffix = suffix if suffix in _SUFFIXES else ""
         return f"{(self.done if answered else self.aside).name}/{intake_id}{suffix}"
 
     def make_durable(self, intake: Intake) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -49,6 +50,12 @@ def test_what_init_writes_is_what_the_device_loads(config):
         ('window = "many"', "Expected `int`"),
         ('url = "http://x"', "regex"),
         ("not toml at all", "is not TOML"),
+        *((f'url = "mqtt://{place}"', "[relay] url") for place in ("h:99999", "h:abc", ":1883", "u:p@[::1", "h:0")),
+        ('https = "https://h:99999"', "[relay] https"),
+        ('https = "https://:443"', "[relay] https"),
+        ("receipt_timeout_s = inf", "<= 86400.0"),
+        ("receipt_timeout_s = nan", "> 0.0"),
+        ("https_after_s = 1e9", "<= 86400.0"),
     ],
 )
 def test_a_mistake_in_the_configuration_is_named(config, line, says):
@@ -58,6 +65,32 @@ def test_a_mistake_in_the_configuration_is_named(config, line, says):
     with pytest.raises(ConfigError, match=str(config)) as caught:
         load_config(config)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('folder = "inbox"', 'folder = "state/done"', "[watch] folder"),
+        ('folder = "inbox"', 'folder = "state"', "[watch] folder"),
+        ('folder = "inbox"', 'folder = "."', "[watch] folder"),
+        ('folder = "inbox"', 'folder = "link"', "[watch] folder"),
+        ("[watch]", '[dicom]\naddress = "printer"\n[watch]', "[dicom] address"),
+        ("[watch]", "[decode]\nmemory_mb = 99999999999999\n[watch]", "<= 1048576"),
+    ],
+)
+def test_what_could_only_fail_later_is_refused_at_once(config, old, new, says):
+    (config.parent / "link").symlink_to(config.parent / "state" / "spool")
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config(config)
+
+
+@pytest.mark.parametrize("broker", ["mqtt://h:99999", "mqtt://:1883", "mqtt://h:abc"])
+def test_init_writes_no_broker_that_cannot_be_one(tmp_path, broker):
+    with pytest.raises(ConfigError, match="--broker"):
+        set_up(tmp_path, "clinic-1", "Clinic", broker)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_named(tmp_path):

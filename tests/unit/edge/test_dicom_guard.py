@@ -411,6 +411,17 @@ def test_an_object_that_breaks_off_leaves_nothing(listen):
     assert listening.echoes()
 
 
+def test_commands_in_the_place_of_an_object_end_the_association_and_leave_nothing(listen, caplog):
+    listening = listen()
+    assoc = listening.associate()
+    for _ in range(20):
+        begin_store(assoc)
+    wait_for(lambda: not assoc.is_established, "it is cut off")
+    assert "a command in the place of an object" in caplog.text
+    wait_for(lambda: not list(listening.spool.arriving.iterdir()), "the part is removed")
+    assert listening.echoes()
+
+
 def test_an_object_that_takes_too_long_is_cut_off(listen, caplog):
     listening = listen(object_s=0.5)
     assoc = listening.associate()

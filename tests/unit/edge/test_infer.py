@@ -552,6 +552,21 @@ def test_an_event_for_what_is_settled_makes_no_outcome(bench):
     assert len(bench.outcomes()) == 1
 
 
+@pytest.mark.parametrize("name", ["film.ärz", "x.été", "Perez.José", "Okafor 12.03.1974", "film.😷", "film.jpg ", "..", "a.DCM"])
+def test_what_stands_behind_the_last_dot_ends_nothing_and_is_in_no_name_of_a_file(bench, tmp_path, name):
+    noted = Trials(tmp_path / "in-hand")
+    bench.inference._committed = noted.committed
+    given_up = bench.drop(name + "x", b"2", ready(2))
+    intake = bench.drop(name if name != ".." else "x..", b"1", ready())
+    assert (noted.begin(intake), bench.inference.process(intake)) == (1, 1)
+    assert (noted.begin(given_up), bench.inference.give_up(given_up)) == (1, 2)
+    assert noted.begin(replace(intake, id="ä" * 8, path=given_up.path)) == 1
+    noted.close()
+    assert not bench.spool.pending()
+    kept = [path.name for folder in (bench.spool.done, bench.spool.aside) for path in folder.iterdir()]
+    assert sorted(kept) == sorted([f"{intake.id}{'.dcm' if name == 'a.DCM' else ''}", given_up.id])
+
+
 def test_a_file_name_that_is_no_text_is_recorded_like_any_other(bench):
     intake = bench.drop(os.fsdecode(b"\xff\xfe.png"), b"1", ready())
     assert bench.inference.process(intake) == 1
