@@ -51,6 +51,11 @@ def quality_page(report: dict[str, Any]) -> str:
             "ViewPosition, in the code of the view, by the direction of its rows, or in the name of protocol or series "
             "(`edge/pixels/view_position.py` says how).",
             "",
+            "Before the gate simple rules refuse what is in colour, too small, too long, blank, or burnt out to white in its "
+            "middle (`edge/pixels/quality.py`). **What nothing here looks for:** poor inspiration; too much or too little exposure "
+            "that leaves shades; a turn by less than 90 degrees, of which the gate has learned nothing; which part of the body the "
+            "header names, since consoles often leave a default there.",
+            "",
             "Made by `cxr-export gate edge/models/chest --data DIR`, after `cxr-export chest`, for the network "
             f"{report['model_sha256'][:12]}.",
             "",

@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
     "cut_off": "A part of the chest is missing. Send the whole film, or take it again.",
     "blurred": "The picture is blurred. Check the export and whether the patient moved; send a sharp one.",
     "too_dark": "The picture is too dark to read. Check exposure and window, and send it again.",
+    "burnt_out": "The chest is burnt out to white. Lower the exposure or change the window, and send it again.",
     "text_over_lungs": "There is writing over the lungs. Switch the annotations off and export it again.",
     "too_young": "The patient is younger than those from whom the network has learned. Have a radiologist look.",
     "decoder_timeout": "Reading the picture took too long and was stopped. Export it again in another format.",

@@ -18,15 +18,21 @@ MAX_ASPECT = 3.0
 MIN_SPREAD = 8
 """Grey levels between the 1st and the 99th percentile of a picture that shows something."""
 
+MAX_WHITE = 0.25
+"""Share of the middle of a picture, half of it each way, that may be white without a shade. Of 6,128 radiographs of three
+collections the worst has 0.195 and the next one 0.085; with their grey values times 2.2, 19 of 20 have more than 0.32."""
+_WHITE = 250
+
 _SAMPLE = 64
-"""Pixels on a side of what is looked at for that."""
+"""Pixels on a side of what is looked at for these two."""
+_MIDDLE = (_SAMPLE // 4, _SAMPLE // 4, 3 * _SAMPLE // 4, 3 * _SAMPLE // 4)
 
 
 def check_quality(picture: Decoded) -> None:
     """Return if the picture may be classified.
 
     Raises:
-        Refused: colour, too_small, odd_shape, blank.
+        Refused: colour, too_small, odd_shape, blank, burnt_out.
     """
     width, height = picture.image.size
     if picture.chroma > MAX_CHROMA:
@@ -35,7 +41,12 @@ def check_quality(picture: Decoded) -> None:
         raise Refused("too_small", f"{width} x {height} pixels, the shorter side needs {INPUT_SIDE}")
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise Refused("odd_shape", f"{width} x {height} pixels")
-    counts = list(accumulate(picture.image.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST).histogram()))
+    sample = picture.image.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST)
+    counts = list(accumulate(sample.histogram()))
     low, high = (bisect_left(counts, _SAMPLE**2 * share) for share in (0.01, 0.99))
     if high - low < MIN_SPREAD:
         raise Refused("blank", f"grey values {low}..{high}")
+    middle = sample.crop(_MIDDLE)
+    white = sum(middle.histogram()[_WHITE:]) / (middle.width * middle.height)
+    if white > MAX_WHITE:
+        raise Refused("burnt_out", f"{white:.0%} of the middle is white")

@@ -155,6 +155,11 @@ def test_the_gate_refuses_what_no_network_should_see(tmp_path):
     assert reason_of(png(tmp_path / "a", FRAME[:150, :150])) == "too_small"
     assert reason_of(png(tmp_path / "a", np.tile(FRAME, (1, 4)))) == "odd_shape"
     assert reason_of(png(tmp_path / "a", np.full((300, 300), 9, np.uint8))) == "blank"
+    burnt = FRAME.copy()
+    burnt[65:195, 75:225] = 255
+    assert reason_of(png(tmp_path / "a", burnt)) == "burnt_out"
+    burnt[65:195, 75:195] = 100  # now a fifth of the middle
+    check_quality(decode_file(png(tmp_path / "a", burnt)))
     with pytest.raises(Refused):
         check_quality(decode_file(png(tmp_path / "a", colours)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from dataclasses import dataclass, field, replace
@@ -12,17 +13,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops
 
 import export.gate
 import export.make_gate
 from edge.contract.bundle import Manifest
+from edge.errors import Refused
 from edge.network.bundle import load_bundle
 from edge.network.gate import GOOD
 from edge.network.manifest import SHIPPED
 from edge.network.typicality import Typicality
+from edge.pixels.decode import decode_file
 from edge.pixels.network_input import INPUT_SIDE
 from edge.pixels.preprocess import preprocess_image
+from edge.pixels.quality import check_quality
 from export.bundle import REPORT_NAME, Words, write_files
 from export.dataset import read_dataset
 from export.errors import DataError, ReportError
@@ -321,6 +325,22 @@ def test_the_page_and_the_figures_are_of_the_shipped_gate():
     assert report["limit"] == BUNDLE.gate.limit
     assert report["bytes"] == len((SHIPPED / "gate.tflite").read_bytes()) + len((SHIPPED / "gate.f32").read_bytes())
     assert report["reasons"] == list(BUNDLE.gate.reasons) == list(REASONS)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real pictures")
+def test_what_is_burnt_out_is_refused_and_no_film_as_it_came():
+    samples = [sample for name in ("darkcovid", "ieee8023", "kermany") for sample in read_dataset(DATA, name)][::40]
+    refused = 0
+    for sample in samples:
+        came = decode_file(sample.file)
+        check_quality(came)
+        check_quality(replace(came, image=ImageChops.invert(came.image)))  # another reason's
+        with contextlib.suppress(Refused):
+            check_quality(replace(came, image=came.image.point(lambda grey: min(255, round(2.2 * grey)))))
+            continue
+        refused += 1
+    assert len(samples) > 40
+    assert refused / len(samples) >= 0.9
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real pictures")
