@@ -21,6 +21,8 @@ from edge.unattended.hardening import begin_private
 Arguments = argparse.Namespace
 Command = Callable[[Arguments], None]
 
+_MOST = 1_000_000
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Ends with SystemExit: 0, 1 (the answer is no), 2 (an error that a person can act on)."""
@@ -150,8 +152,9 @@ def _share(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    # By its length first: Python reads no number of thousands of digits, and SQLite takes none beyond 64 bits.
+    if not text.isdecimal() or len(text) > len(str(_MOST)) or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {_MOST} is wanted")
     return int(text)
 
 
@@ -176,9 +179,7 @@ def _run(arguments: Arguments) -> None:
     stop = Stop()
     with only_one(Path(device.state), "run"):
         options = ("--config", str(arguments.config), "--parent", str(os.getpid()))
-        tables = {"dicom": device.dicom, "pacs": device.pacs, "page": device.page}
-        names = ("watch", "infer", "relay", *(name for name, table in tables.items() if table is not None))
-        Supervisor({name: own_command(name, *options) for name in names}).run(stop)
+        Supervisor({name: own_command(name, *options) for name in processes.names(device)}).run(stop)
 
 
 if __name__ == "__main__":

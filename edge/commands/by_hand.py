@@ -12,6 +12,7 @@ from edge.errors import CxrError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from pydicom.dataset import Dataset
 
     from edge.config import Device
     from edge.pixels.headers import Headers
@@ -187,20 +188,36 @@ def deidentify(arguments: Arguments) -> None:
     def require_chest(image: Image, headers: Headers) -> None:
         bundle.scores(np.asarray(preprocess_image(image)), headers)
 
-    for number, file in enumerate(arguments.files, 1):
-        try:
-            released = deidentify(file, site_key, require_chest, limits, find)
-        except ImageError as error:
-            failed = True
-            _say(f"{number}: not released. {advice(error.reason)}")
-            continue
-        target = arguments.folder / f"{released.data.SOPInstanceUID}.dcm"
-        released.data.save_as(target, enforce_file_format=True)
-        _say(f"{number}: {target}, {released.replaced:.0%} of the picture replaced")
-    if outbox is not None:
-        outbox.close()
-    _say("Look at every picture before you hand it on: faint writing over the chest may be left.")
+    try:
+        for number, file in enumerate(arguments.files, 1):
+            try:
+                released = deidentify(file, site_key, require_chest, limits, find)
+                target = arguments.folder / f"{released.data.SOPInstanceUID}.dcm"
+                _save(released.data, target)
+            except (ImageError, OSError) as error:
+                failed = True
+                why = advice(error.reason) if isinstance(error, ImageError) else _of_system(error)
+                _say(f"{number}: not released. {why}")
+                continue
+            _say(f"{number}: {target}, {released.replaced:.0%} of the picture replaced")
+    finally:
+        if outbox is not None:
+            outbox.close()
+        _say("Look at every picture before you hand it on: faint writing over the chest may be left.")
     sys.exit(int(failed))
+
+
+def _save(data: Dataset, target: Path) -> None:
+    try:
+        data.save_as(target, enforce_file_format=True)
+    except OSError:
+        target.unlink(missing_ok=True)  # half a file must not be handed on
+        raise
+
+
+def _of_system(error: OSError) -> str:
+    """Return what the system says, without the name of the file, which may be a patient's."""
+    return f"The system says: {error.strerror or type(error).__name__}."
 
 
 def init(arguments: Arguments) -> None:

@@ -34,6 +34,12 @@ def begin(name: str, arguments: Arguments) -> Device:
     return device
 
 
+def names(device: Device) -> list[str]:
+    """Return the processes that a device runs: the first three always, the others where they are configured."""
+    tables = {"dicom": device.dicom, "pacs": device.pacs, "page": device.page}
+    return ["watch", "infer", "relay", *(name for name, table in tables.items() if table is not None)]
+
+
 def watch(arguments: Arguments) -> None:
     device = begin("watch", arguments)
     from edge.capacity import Capacity
@@ -222,7 +228,7 @@ def page(arguments: Arguments) -> None:
             studies=Studies(state, reading, LocalStore(state), requests),
             uploads=Uploads(state, Spool(state), device.decode.max_file_mb * 2**20),
             films=Films(device.decode),
-            health=Health(state, reading, capacity, manifest),
+            health=Health(state, names(device), reading, capacity, manifest),
             checking=Checking(state, device.commissioning, manifest, device.model.threshold),
             sessions=sessions,
             requests=requests,

@@ -181,7 +181,8 @@ class Silence:
         self._owed = began
         self._standing = Standing(began=began, given=self._standing.given, withdrawn=self._standing.withdrawn)
         self._watch_from(began)
-        log.warning("answers are not shown from here on: %s", why)
+        if self._site.settings.readings > 0:  # else they are shown all the same
+            log.warning("answers are not shown from here on: %s", why)
         self._try_to_settle()
 
     def _watch_from(self, began: Silenced) -> None:

@@ -45,7 +45,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _LANGUAGE = "cxr_language"
-_NUMBER = re.compile("[1-9][0-9]{0,17}")
+_NUMBER = re.compile("[1-9][0-9]{0,17}")  # Python reads no number of thousands of digits, and SQLite has 64 bits
 _OPEN = frozenset({"/login", "/language", "/healthz"})
 _WRONG_PATIENT = "wrong_patient"
 _YEAR_S = 365 * 86400
@@ -81,11 +81,11 @@ def create_app(parts: Parts) -> Starlette:
         Route("/language", page.language, methods=["POST"]),
         Route("/uploads", page.upload, methods=["POST"]),
         Route("/uploads/{intake}", page.progress),
-        Route("/studies/{number:int}", page.study),
-        Route("/studies/{number:int}/film.png", page.film),
-        Route("/studies/{number:int}/slip", page.slip),
-        Route("/studies/{number:int}/wrong-patient", page.wrong_patient, methods=["POST"]),
-        Route("/studies/{number:int}/reading", page.read, methods=["POST"]),
+        Route("/studies/{number}", page.study),
+        Route("/studies/{number}/film.png", page.film),
+        Route("/studies/{number}/slip", page.slip),
+        Route("/studies/{number}/wrong-patient", page.wrong_patient, methods=["POST"]),
+        Route("/studies/{number}/reading", page.read, methods=["POST"]),
         Route("/commissioning", page.commissioning),
         Route("/commissioning/release", page.release, methods=["POST"]),
         Route("/commissioning/silence", page.silence, methods=["POST"]),
@@ -271,7 +271,7 @@ class _Page:
 
     def _study(self, request: Request) -> Study:
         number = request.path_params["number"]
-        study = self._parts.studies.one(number, _words(request)) if 0 < number < 2**62 else None
+        study = self._parts.studies.one(int(number), _words(request)) if _NUMBER.fullmatch(number) else None
         if study is None:
             raise HTTPException(404)
         return study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,17 @@ from edge.outbox.reading import Reading
 from edge.page.words import Words
 from edge.unattended.board import Board, read_board
 from edge.unattended.lifecycle import is_running
+from edge.unattended.tally import began_again
 
-_PARTS = (("infer", "health.no_infer"), ("relay", "health.no_relay"))
+_PARTS = {
+    "watch": "health.no_watch",
+    "dicom": "health.no_dicom",
+    "infer": "health.no_infer",
+    "relay": "health.no_relay",
+    "pacs": "health.no_pacs",
+}
+_LOOP_S = 5.0
+"""Longer than the pause of the service files and a start of a slow board: one in a restart loop never seems to work."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +38,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Health:
-    """Of one device."""
+    """Of one device. parts: the processes that it is to run."""
 
     state: Path
+    parts: Sequence[str]
     reading: Reading
     capacity: Capacity
     manifest: Manifest | None
@@ -38,7 +49,7 @@ class Health:
 
     def read(self, words: Words) -> Condition:
         """Return how it is now."""
-        troubles = [words(key) for name, key in _PARTS if not is_running(self.state, name)]
+        troubles = [words(key) for name, key in _PARTS.items() if name in self.parts and not self._works(name)]
         facts: list[str] = []
         room = self.capacity.room()
         free = f"{room.disk_free / 1e9:.1f}"
@@ -69,6 +80,10 @@ class Health:
         else:
             facts.append(words("health.model", name=f"{self.manifest.name} {self.manifest.version}"))
         return Condition(troubles, facts)
+
+    def _works(self, name: str) -> bool:
+        # One that falls over at each start holds its lock until it does.
+        return is_running(self.state, name) and not began_again(self.state, name, _LOOP_S)
 
 
 def _say_board(board: Board, words: Words, troubles: list[str], facts: list[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,6 +89,15 @@ def read_restarts(state: Path) -> dict[str, int]:
         if boot == boot_id() and count.isdecimal():
             found[path.name] = int(count) - 1
     return found
+
+
+def began_again(state: Path, name: str, within_s: float) -> bool:
+    """Return whether a process has begun in the last seconds, and not for the first time in this boot."""
+    try:
+        age = time.time() - (state / "starts" / name).stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= age < within_s and read_restarts(state).get(name, 0) > 0
 
 
 def _of_infer(state: Path) -> Path:

@@ -41,15 +41,21 @@ def main() -> None:
             home.mkdir()
             figures |= MODULES[name].measure(home)
     target = Path(__file__).resolve().parents[2] / "build" / "bench.json"
-    target.parent.mkdir(exist_ok=True)
     figures = {name: round(value, 4) for name, value in figures.items()}
-    target.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    write(target, figures, keep=bool(sys.argv[1:]))
     machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     print(f"\n{machine}, {time.monotonic() - began:.0f} s\n")
     for name, value in figures.items():
         sign, aim = AIMS.get(name, ("", 0.0))
         print(f"  {name:<28} {value:>10.3f}" + (f"   aim {sign} {aim}" if sign else ""))
     print(f"\nWritten to {target.name} in {target.parent.name}/.")
+
+
+def write(target: Path, figures: Figures, *, keep: bool) -> None:
+    """Write figures to a file; keep: leave what is there of others, as after a run of some benchmarks only."""
+    target.parent.mkdir(exist_ok=True)
+    others: Figures = json.loads(target.read_text("utf-8")) if keep and target.exists() else {}
+    target.write_text(json.dumps(others | figures, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ _SETTLED_S = 21.0
 
 
 def measure(home: Path) -> Figures:
-    """Return serving_again_s_NAME, the worst of a few kills, for each process; and serving_again_s, the worst of all."""
+    """Return serving_again_s_NAME, the worst of a few kills, for each process but `pacs`; and serving_again_s, the worst of all."""
     with (
         loopback_mosquitto(home) as broker,
         aggregator(home, broker.url, f"sqlite:///{home / 'centre.db'}"),

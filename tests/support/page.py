@@ -111,7 +111,7 @@ def served_page(state: Path, decode: Decode = Decode()) -> Iterator[ServedPage]:
         studies=Studies(state, reading, local, requests),
         uploads=Uploads(state, Spool(state), decode.max_file_mb * MIB),
         films=Films(decode),
-        health=Health(state, reading, capacity, manifest),
+        health=Health(state, ("watch", "infer", "relay"), reading, capacity, manifest),
         checking=Checking(state, Commissioning(readings=0), manifest, None),
         sessions=Sessions(partial(load_pin, state / PIN_FILE)),
         requests=requests,

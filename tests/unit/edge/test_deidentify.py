@@ -328,11 +328,17 @@ def test_the_command_writes_what_may_leave_and_names_no_file_that_may_not(tmp_pa
     write(tmp_path / "Okafor.dcm", ViewPosition="LL")
     command = [sys.executable, "-m", "edge.cli", "deidentify", "--config", tmp_path / "home" / "device.toml", tmp_path / "out"]
     done = subprocess.run(
-        [*command, tmp_path / "Lovelace.dcm", tmp_path / "Okafor.dcm"], capture_output=True, text=True, check=False
+        [*command, tmp_path / "Adeyemi.dcm", tmp_path, tmp_path / "Lovelace.dcm", tmp_path / "Okafor.dcm"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
-    assert "2: not released. This is a view from the side." in done.stdout
+    assert "1: not released. The system says: No such file or directory." in done.stdout
+    assert "2: not released. The system says: Is a directory." in done.stdout
+    assert "4: not released. This is a view from the side." in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Look at every picture")
     (written,) = (tmp_path / "out").iterdir()
     assert written.name == f"{new_uid(outcome.source_key)}.dcm"
     assert pydicom.dcmread(written).PatientIdentityRemoved == "YES"
-    assert "Lovelace" not in done.stdout + done.stderr
+    assert not any(name in done.stdout + done.stderr for name in ("Lovelace", "Adeyemi"))

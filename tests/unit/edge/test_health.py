@@ -181,7 +181,8 @@ def test_the_page_says_what_to_do_about_heat_power_and_memory(tmp_path, outbox, 
     from edge.outbox.reading import Reading
 
     say = words(language)
-    health = Health(tmp_path, Reading(tmp_path / "outbox.db", "clinic-7"), Capacity(tmp_path, 2**28, 0), read_manifest(SHIPPED))
+    reading = Reading(tmp_path / "outbox.db", "clinic-7")
+    health = Health(tmp_path, ["infer"], reading, Capacity(tmp_path, 2**28, 0), read_manifest(SHIPPED))
     monkeypatch.setattr("edge.page.health.is_running", lambda state, name: True)
     monkeypatch.setattr("edge.page.health.read_board", lambda: Board(85.0, ["under_voltage"], 1, 100, 0.5))
     assert {say("health.hot"), say("health.power"), say("health.memory")} == set(health.read(say).troubles)

@@ -25,6 +25,7 @@ from edge.page.health import Health
 from edge.page.upload import Uploads
 from edge.page.words import words
 from edge.unattended.lifecycle import only_one
+from edge.unattended.tally import note_start
 from tests.golden.examples import EXAMPLES
 from tests.support.page import MIB, served_page
 
@@ -64,16 +65,19 @@ def test_an_answer_that_was_asked_back_is_shown_nowhere_while_infer_does_not_run
     assert len(list((page.state / "requests").glob("*.json"))) == 1
 
 
-def condition(state, words=ENGLISH, manifest=SHIPPED, capacity=None):
+PARTS = ("watch", "infer", "relay", "dicom", "pacs")
+
+
+def condition(state, words=ENGLISH, manifest=SHIPPED, capacity=None, parts=PARTS):
     reading = OutboxReading(state / "outbox.db", "clinic-1")
-    return Health(state, reading, capacity or Capacity(state, 256 * MIB), manifest).read(words)
+    return Health(state, parts, reading, capacity or Capacity(state, 256 * MIB), manifest).read(words)
 
 
 @pytest.fixture
 def whole(tmp_path):
     """The state folder of a device of which every part runs."""
     with contextlib.ExitStack() as running:
-        for name in ("infer", "relay"):
+        for name in PARTS:
             running.enter_context(only_one(tmp_path, name))
         Outbox(tmp_path / "outbox.db", "clinic-1").close()
         yield tmp_path
@@ -83,10 +87,27 @@ def test_a_device_of_which_every_part_runs_is_well(whole):
     assert condition(whole).troubles == []
 
 
-@pytest.mark.parametrize("name", ["infer", "relay"])
+@pytest.mark.parametrize("name", PARTS)
 def test_a_part_that_does_not_run_is_a_trouble(whole, name):
     (whole / f"{name}.lock").unlink()
     assert condition(whole).troubles == [ENGLISH(f"health.no_{name}")]
+    assert condition(whole, parts=[part for part in PARTS if part != name]).troubles == [], "it is not meant to run"
+
+
+def test_a_part_that_falls_over_at_each_start_is_a_trouble_also_while_it_starts(whole):
+    note_start(whole, "watch")
+    assert condition(whole).troubles == [ENGLISH("health.no_watch")]
+    os.utime(whole / "starts/watch", (time.time() - 10,) * 2)
+    assert condition(whole).troubles == [], "it has stayed"
+
+
+@pytest.mark.parametrize("number", ["9" * 4500, "9" * 30, "0", "-1", "x", "%C2%B2", "%D9%A3"])
+def test_a_study_whose_number_makes_no_sense_is_none(page, number):
+    page.record(RESULT, intake(1))
+    for path in ("", "/slip", "/film.png"):
+        assert page.get(f"/studies/{number}{path}").status == 404
+    for path in ("/wrong-patient", "/reading"):
+        assert page.ask("POST", f"/studies/{number}{path}").status == 404
 
 
 def test_a_network_that_cannot_be_read_is_a_trouble(whole):

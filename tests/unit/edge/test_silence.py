@@ -98,13 +98,14 @@ def test_a_new_site_is_silent_until_enough_was_read_and_someone_released_it(benc
     assert bench.outbox.last_seq() == 2
 
 
-def test_with_no_readings_wanted_answers_are_shown_and_nothing_is_watched(tmp_path):
+def test_with_no_readings_wanted_answers_are_shown_and_nothing_is_watched(tmp_path, caplog):
     bench = Bench(tmp_path, Site(Commissioning(readings=0, drift_once_in=1000), "b" * 64, OWN))
     for number in range(200):
         bench.add(typicality=0.9 if number < 100 else 0.01)
     assert bench.silence.shown
     assert bench.silence.do(RELEASE) is None
     assert bench.silence.do(SilenceRequest()) is None, "they would be shown all the same"
+    assert "not shown" not in caplog.text
     assert bench.read(1) is None
 
 

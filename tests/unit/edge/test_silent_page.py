@@ -76,7 +76,7 @@ class Clinic:
                 studies=Studies(home, reading, local, self.requests),
                 uploads=Uploads(home, spool, 1000),
                 films=Films(Decode()),
-                health=Health(home, reading, capacity, manifest),
+                health=Health(home, ("watch", "infer", "relay"), reading, capacity, manifest),
                 checking=Checking(home, Commissioning(readings=readings), manifest if readable else None, None),
                 sessions=sessions,
                 requests=self.requests,
@@ -112,8 +112,8 @@ def addresses(app):
             continue
         assert isinstance(route, Route)
         if "GET" in (route.methods or ()):
-            yield route.path.replace("{number:int}", "1").replace("{intake}", INTAKE)
-            yield route.path.replace("{number:int}", "2").replace("{intake}", INTAKE)
+            yield route.path.replace("{number}", "1").replace("{intake}", INTAKE)
+            yield route.path.replace("{number}", "2").replace("{intake}", INTAKE)
 
 
 def everything(clinic):
