@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from edge.contract.codec import decode_outcome
+from edge.contract.messages import Result
 from tests.support.clinic import Device, make_device, small_picture
 from tests.support.mosquitto import loopback_mosquitto
 from tests.support.processes import end, free_port, wait_for
@@ -150,4 +151,6 @@ def _compare(device: Device, centre: Centre, kills: Counter[str]) -> None:
     assert min(kills.values()) >= 5
     assert sorted(sent) == list(range(1, RESULTS + 1))
     assert held == {(device.name, epoch, seq): payload for seq, (payload, _) in sent.items()}
-    assert Counter(decode_outcome(payload).__class__.__name__ for payload in held.values()) == {"Result": RESULTS}
+    # A picture whose decoder was killed twice has had its two chances. It is recorded and told, and rare.
+    others = [outcome.reasons for outcome in map(decode_outcome, held.values()) if not isinstance(outcome, Result)]
+    assert others in ([], [["decoder_memory"]])
