@@ -302,7 +302,7 @@ def test_the_metrics_of_a_running_device(line):
     recorded = sum(value for (name, _), value in found.items() if name == "cxr_edge_outcomes_total")
     outcomes = [decode_outcome(row["payload"]) for row in device.outbox().listing(100)]
     assert recorded == sum(not outcome.test for outcome in outcomes), "of test films nothing is counted"
-    assert found["cxr_edge_receipts_total", frozenset()] == recorded
+    assert found["cxr_edge_receipts_total", frozenset()] == len(outcomes)
 
 
 def test_a_killed_process_is_started_again_alone_and_the_line_goes_on(line):
