@@ -89,7 +89,8 @@ def _source(path: Path, headers: Headers, key: SiteKey, find: Find) -> str:
     if find(reused := reused_source(uid, digest)):
         return reused
     answers = list(answers_to(uid, find))
-    alike = [(known.number, source) for source, known in answers if not differs(key, known.payload, headers)]
+    pictures = [(source, known) for source, known in answers if known.pixel_hash]  # the others had no answer to this picture
+    alike = [(known.number, source) for source, known in pictures if not differs(key, known.payload, headers)]
     return max(alike)[1] if alike else nth_source(uid, len(answers))
 
 

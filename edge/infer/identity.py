@@ -4,6 +4,10 @@ A DICOM object that comes again under its SOP Instance UID is a retry if its pix
 patient as the last time. With other pixels it is another picture that claims the UID. With another patient, age or view it was
 corrected at the console, also back to what it said before: it is answered anew, and what was answered before is taken back. The
 very bytes of an earlier one are a machine's late retry of that one.
+
+What has no pixels, because it was refused or could not be read, cannot be compared: it is a retry if its header says the same of
+the patient as one without pixels before it, else an outcome of its own, and it takes nothing back. A picture that comes after it
+is answered like a first one.
 """
 
 from __future__ import annotations
@@ -77,18 +81,19 @@ class Identifier:
             return Picture(source, answer.headers, pixels)
 
         answers = dict(answers_to(uid, self._find))
-        first = answers.get(nth_source(uid, 0))
-        if first is None:
-            return Identity(picture(nth_source(uid, 0)), intake.id)
         hashes = {pixel_hash for _, pixel_hash in self.writer.marks(picture(""))}
-        if first.pixel_hash not in hashes:
+        alike = {source: known for source, known in answers.items() if known.pixel_hash in hashes}
+        if not alike and not any(known.pixel_hash for known in answers.values()):
+            return Identity(picture(nth_source(uid, len(answers))), self._kept(intake, digest, None))
+        if pixels is None:
+            alike = {source: known for source, known in alike.items() if not self.writer.differs(known.payload, answer.headers)}
+        if not alike:
             reused = reused_source(uid, digest)
             return Identity(picture(reused), self._kept(intake, digest, self._find(reused)), (REUSED,))
-        alike = {source: known for source, known in answers.items() if known.pixel_hash in hashes}
         number = self.outbox.number_of_place(intake.id)
         again = next((source for source, known in alike.items() if known.number == number), None)
         last = max(alike, key=lambda source: alike[source].number)
-        if again is None and (pixels is None or not self.writer.differs(alike[last].payload, answer.headers)):
+        if again is None and not self.writer.differs(alike[last].payload, answer.headers):
             again = last
         if again is not None:
             known = alike[again]

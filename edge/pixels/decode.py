@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -47,8 +47,10 @@ class Decoded:
     headers: Headers = NO_HEADERS
 
 
-def decode_file(path: Path, limits: Limits = Limits()) -> Decoded:
+def decode_file(path: Path, limits: Limits = Limits(), tell: Callable[[Headers], object] = lambda headers: None) -> Decoded:
     """Return the picture in a file.
+
+    `tell` is told the headers of a DICOM object as soon as they are read: they name the patient also where this raises.
 
     Raises:
         Unreadable: empty_file, too_large, not_an_image, truncated, damaged, unsupported_encoding, no_pixels, multi_frame.
@@ -65,7 +67,7 @@ def decode_file(path: Path, limits: Limits = Limits()) -> Decoded:
             with _unseen("gdcm", "jpeg_ls"):
                 from edge.pixels.dicom_pixels import decode_dicom  # pydicom costs 0.2 s to import, and most files do not need it
 
-            return decode_dicom(path, limits)
+            return decode_dicom(path, limits, tell)
         file.seek(0)
         return _decode_raster(file, start, limits)
 

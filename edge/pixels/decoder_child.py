@@ -24,7 +24,7 @@ from edge.errors import ImageError, Refused
 from edge.names import printable
 from edge.pixels.decode import Limits, decode_file
 from edge.pixels.decoder_protocol import Answer, NotReady, Ready, Request, read_frame, write_frame
-from edge.pixels.headers import NO_HEADERS
+from edge.pixels.headers import NO_HEADERS, Headers
 from edge.pixels.preprocess import preprocess_image
 from edge.pixels.quality import check_quality
 from edge.unattended.hardening import forbid_core_dumps
@@ -35,11 +35,15 @@ _KEEP_MEMORY_S = 5.0
 def answer(request: Request) -> Answer:
     """Decode, check and preprocess one file; every kind of bad input becomes a NotReady."""
     headers = NO_HEADERS
+
+    def note(read: Headers) -> None:
+        nonlocal headers
+        headers = read
+
     path = Path(os.fsdecode(request.path))
     try:
         started = time.perf_counter()
-        picture = decode_file(path, Limits(request.max_bytes, request.max_pixels))
-        headers = picture.headers
+        picture = decode_file(path, Limits(request.max_bytes, request.max_pixels), note)
         check_quality(picture)
         decoded = time.perf_counter()
         content = preprocess_image(picture.image).tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from edge.errors import Refused, Unreadable
 from edge.pixels.decode import Decoded, Limits, colour_to_gray, to_eight_bits
 from edge.pixels.dicom_grayscale import look_up, stored_values, to_gray
 from edge.pixels.dicom_stored import known_uid, read_stored
-from edge.pixels.headers import read_headers
+from edge.pixels.headers import Headers, read_headers
 from edge.pixels.preprocess import to_image
 from edge.pixels.square import squared
 from edge.pixels.study_header import MANUFACTURER
@@ -28,16 +29,21 @@ _RADIOGRAPHS = frozenset({"CR", "DX", "RG", "OT", ""})
 """Modalities of plain films; OT and an empty value are what film digitisers and Secondary Capture write."""
 
 
-def decode_dicom(path: Path, limits: Limits) -> Decoded:
-    """Return the picture in a DICOM file. Raises as `edge.pixels.decode.decode_file`."""
+def decode_dicom(path: Path, limits: Limits, tell: Callable[[Headers], object]) -> Decoded:
+    """Return the picture in a DICOM file. `tell` and what it raises: as of `edge.pixels.decode.decode_file`."""
     try:
         # Inflating has no bound in pydicom (0.5 MB can become 1 GB), so the syntax is looked at before the rest is read.
         meta = pydicom.filereader.read_file_meta_info(path)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise Unreadable("unsupported_encoding", "deflated transfer syntax")
         data = pydicom.dcmread(path)
+        if not data:  # pydicom keeps nothing of an object whose compressed pixels have no end
+            tell(read_headers(pydicom.dcmread(path, stop_before_pixels=True)))
+            raise Unreadable("truncated", "the pixels have no end")
+        headers = read_headers(data)
+        tell(headers)
         _check(data, limits)
-        picture = _picture(data)
+        picture = _picture(data, headers)
         return replace(picture, image=squared(picture.image, data, limits.max_pixels))
     except (Unreadable, Refused):
         raise
@@ -73,8 +79,7 @@ def _check(data: Dataset, limits: Limits) -> None:
         raise Unreadable("unsupported_encoding", f"{samples} samples of {bits} bits; 1 and 3, of 8 and 16 bits, are read")
 
 
-def _picture(data: Dataset) -> Decoded:
-    headers = read_headers(data)
+def _picture(data: Dataset, headers: Headers) -> Decoded:
     stored = read_stored(data)
     if stored.cells.ndim == 3:
         bits = min(int(data.BitsStored), 8 * stored.cells.itemsize)  # Pillow keeps eight of a deep JPEG 2000

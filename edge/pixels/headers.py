@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -70,9 +71,10 @@ def _date(text: str | None) -> str | None:
     """Return a DICOM DA (YYYYMMDD) as YYYY-MM-DD."""
     if text is None or len(text) != 8 or not text.isascii() or not text.isdigit():
         return None
-    if not (1 <= int(text[4:6]) <= 12 and 1 <= int(text[6:]) <= 31):
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:])).isoformat()
+    except ValueError:  # there is no such day
         return None
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}"
 
 
 def _age(text: str | None, born: str | None, exam: str | None) -> int | None:

@@ -243,10 +243,13 @@ def _name(data: Dataset, person: Person) -> None:
 
 
 def damaged_with(person: Person, good: bytes, png: bytes) -> dict[str, bytes]:
-    """Return files that cannot be read, each broken where a decoder would speak of a person; by a suffix for the name."""
+    """Return files that cannot be read, each broken where a decoder would speak of a person; by a suffix for the name.
+
+    Those that are DICOM are objects of their own: under one UID they would be one outcome.
+    """
     name = person.family.encode()
     cut = good.find(b"\x28\x00\x10\x00")
-    return {
+    files = {
         "name.dcm": name * 40,
         "cut.dcm": good[: cut + 3],
         "tag.dcm": good.replace(b"\x28\x00\x10\x00US", name[:4].ljust(4, b"x") + b"ZZ"),
@@ -262,3 +265,7 @@ def damaged_with(person: Person, good: bytes, png: bytes) -> dict[str, bytes]:
         "head.tif": b"II*\0" + name * 30,
         "empty.png": b"",
     }
+    objects = (suffix for suffix, content in files.items() if content[128:132] == b"DICM")
+    for branch, suffix in zip("0124567", objects, strict=True):
+        files[suffix] = files[suffix].replace(f"{person.uid}.3.".encode(), f"{person.uid}.{branch}.".encode())
+    return files

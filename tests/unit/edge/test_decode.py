@@ -12,6 +12,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from edge.errors import ImageError, Refused, Unreadable
 from edge.pixels.decode import Limits, decode_file
+from edge.pixels.decoder_child import answer
+from edge.pixels.decoder_protocol import NotReady, Request
 from edge.pixels.quality import check_quality
 from export.phantom import phantom
 from tests.support.dicom_files import dicom
@@ -127,6 +129,47 @@ def test_bad_dicom_has_reasons(tmp_path):
     bomb.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     bomb.save_as(path, enforce_file_format=True)
     assert reason_of(path) == "unsupported_encoding"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9000])
+
+
+SPOILT = {
+    "multi_frame": {"NumberOfFrames": 4},
+    "not_a_radiograph": {"Modality": "CT"},
+    "no_pixels": {"pixels": None},
+    "too_large": {"Rows": 50000, "Columns": 50000},
+    "unsupported_encoding": {"BitsAllocated": 32},
+    "damaged": {"Rows": 0},
+    "truncated": {"then": cut},
+    "truncated run lengths": {"syntax": RLELossless, "then": cut},
+}
+"""Reason, and what is wrong with a film that ends so."""
+
+
+def spoilt(path, what, **values):
+    changes = SPOILT[what] | values
+    then = changes.pop("then", lambda path: None)
+    dicom(path, changes.pop("pixels", FRAME), **changes)
+    then(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")  # as in the decoding process
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_film_that_is_refused_or_unreadable_keeps_its_headers(what, tmp_path):
+    path = spoilt(tmp_path / "f", what, PatientID="K-1", PatientName="Doe^Jane", StudyInstanceUID="1.2.9")
+    told = []
+    with pytest.raises(ImageError) as caught:
+        decode_file(path, tell=told.append)
+    assert caught.value.reason == what.split()[0]
+    answered = answer(Request(bytes(path), 10**8, 10**8))
+    assert isinstance(answered, NotReady)
+    assert [answered.headers] == told
+    headers = answered.headers
+    assert (headers.patient_id, headers.patient_name, headers.study_instance_uid) == ("K-1", "Doe^Jane", "1.2.9")
+    assert (headers.sop_instance_uid, bool(headers.study)) == ("1.2.3.4", True)
 
 
 def test_headers_are_read_and_nonsense_is_left_out(tmp_path):

@@ -22,6 +22,7 @@ from edge.commissioning.silence import Site, open_silence
 from edge.config import Commissioning, Watch
 from edge.config import Device as Settings
 from edge.contract.codec import decode_outcome
+from edge.contract.messages import Failure, Result
 from edge.errors import Refused, Unreadable
 from edge.infer.inference import Inference
 from edge.infer.local import LocalStore
@@ -30,7 +31,7 @@ from edge.intake.spool import Spool
 from edge.network.bundle import load_bundle
 from edge.outbox.writer import Outbox
 from edge.pixels.decode import Limits, decode_file
-from edge.pixels.decoder_protocol import Ready
+from edge.pixels.decoder_protocol import NotReady, Ready
 from edge.pixels.headers import Headers
 from edge.pixels.preprocess import preprocess_image
 from edge.privacy.clean_pixels import MOST, clean, writing
@@ -99,7 +100,11 @@ class Asis:
     """A decoder in this process, which tells pixels apart by their sum."""
 
     def decode_while(self, path, work):
-        found = decode_file(path)
+        told = []
+        try:
+            found = decode_file(path, tell=told.append)
+        except Unreadable as error:
+            return NotReady(False, error.reason, headers=told[0]), work()
         frame = np.asarray(preprocess_image(found.image))
         return Ready(frame.tobytes(), f"{int(frame.sum()):064x}", found.headers, 1.0, 2.0), work()
 
@@ -123,7 +128,7 @@ class Device:
         with closing(open_silence(self.home, site, self.outbox)) as silence:
             seq = Inference(self.spool, Asis(), bundle, self.outbox, writer, LocalStore(self.home), silence).process(intake)
         row = self.outbox.row(seq)
-        found = next(path for path in (self.spool.done / row["place"], copy) if path.exists())
+        found = next(path for path in (self.spool.done / row["place"], self.spool.aside / row["place"], copy) if path.exists())
         return decode_outcome(row["payload"]), found
 
 
@@ -149,6 +154,19 @@ def test_the_new_object_is_named_after_the_outcome_that_the_file_has(tmp_path):
         assert len({outcome.source_key for outcome in outcomes.values()}) == 5
         named = uids(last)
         assert named[0] == new_uid(device.take(last)[0].source_key), "taken in only later"
+
+
+def test_it_is_not_named_after_a_failure_that_the_object_had_before(tmp_path):
+    device = Device(tmp_path / "device")
+    with closing(device.outbox):
+        path = write(tmp_path / "a.dcm", Rows=0)
+        failure, _ = device.take(path)
+        write(path)
+        named = [released(path, find=recorded(device.outbox, KEY)).data.SOPInstanceUID]
+        result, _ = device.take(path)
+        named.append(released(path, find=recorded(device.outbox, KEY)).data.SOPInstanceUID)
+    assert (type(failure), type(result)) == (Failure, Result)
+    assert named == [new_uid(result.source_key)] * 2
 
 
 def test_under_a_new_key_it_is_named_anew_and_still_after_the_right_outcome(tmp_path):

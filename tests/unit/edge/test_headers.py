@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
-from edge.pixels.headers import read_headers
+from edge.pixels.headers import Headers, read_headers
+from edge.pixels.study_header import PATIENT_AND_STUDY, SOURCE
 from edge.pixels.view_position import view_of_words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom warns of values that the standard does not allow
@@ -76,6 +80,38 @@ def test_names_that_people_gave_count_where_nothing_else_tells():
 def test_ages(age, born, exam, years):
     elements = {"PatientAge": age, "PatientBirthDate": born, "StudyDate": exam}
     assert read_headers(of(**{name: value for name, value in elements.items() if value is not None})).age_years == years
+
+
+@pytest.mark.parametrize(
+    ("written", "day"),
+    [
+        ("20260131", "2026-01-31"),
+        ("20240229", "2024-02-29"),
+        ("20260231", None),
+        ("20260229", None),
+        ("00000101", None),
+        ("20261301", None),
+        ("2026013", None),
+        ("2026.01.31", None),
+        ("+2260131", None),
+    ],
+)
+def test_a_day_that_does_not_exist_is_none(written, day):
+    assert read_headers(of(StudyDate=written)).exam_date == day
+
+
+@given(
+    st.sampled_from([element for element in PATIENT_AND_STUDY | SOURCE if element != 0x00080005] + [0x00185101, 0x00540220]),
+    st.sampled_from(["UI", "DA", "LO", "PN", "AS", "SQ", "US", "DS", "UN", "OB", "AT"]),
+    st.sampled_from([b"", b"ISO_IR 192", b"ISO 2022 IR 87", b"GB18030", b"nonsense"]),
+    st.binary(max_size=40),
+)
+def test_no_value_is_an_error_and_each_goes_through_the_pipe(tag, vr, charset, value):
+    data = Dataset()
+    for place, kind, content in ((0x00080005, "CS", charset), (tag, vr, value)):
+        data[place] = RawDataElement(Tag(place), kind, len(content), content, 0, False, True)
+    headers = read_headers(data)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(headers), type=Headers) == headers
 
 
 @given(st.text(max_size=40))

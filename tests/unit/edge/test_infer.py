@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from edge.commissioning.journal import read_standing
 from edge.commissioning.silence import Site, open_silence
-from edge.config import Commissioning, Device, Watch
+from edge.config import Commissioning, Decode, Device, Watch
 from edge.contract.codec import decode_outcome
 from edge.contract.messages import Failure, Refusal, Result, Void
 from edge.infer.inference import MAX_TRIALS, Inference
@@ -32,12 +32,14 @@ from edge.outbox.file import damage_note
 from edge.outbox.rebuild import outbox_of_infer
 from edge.outbox.size import RESULTS_BYTES
 from edge.outbox.writer import Outbox
+from edge.pixels.decoder import Decoder
 from edge.pixels.decoder_protocol import NotReady, Ready
 from edge.pixels.headers import NO_HEADERS, Headers
 from edge.pixels.preprocess import INPUT_SIDE, preprocess
 from edge.privacy.pseudonym import SiteKey, chain
 from edge.requests import ReadingRequest, ReleaseRequest, Requests
 from export.phantom import phantom
+from tests.support.dicom_files import dicom
 
 BUNDLE = replace(load_bundle(), gate=None)  # the pictures here are noise
 DEVICE = Device(device="clinic-1", facility="Clinic", state="s", site_key="k", watch=Watch(folder="f"))
@@ -525,6 +527,64 @@ def test_equal_pixels_of_another_object_are_not_taken_back(bench):
     send(bench, b"2", film(patient_id="K-2"))
     loop(bench)
     assert [outcome.voids for outcome in bench.outcomes() if isinstance(outcome, Void)] == [1]
+
+
+@pytest.fixture
+def decoding(bench):
+    """A bench that reads real files."""
+    with closing(Decoder(Decode())) as decoder:
+        bench.inference._decoder = decoder
+        yield bench
+
+
+OF_ONE = {"PatientID": "K-1", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.2.9"}
+
+
+@pytest.mark.parametrize("way", ["dropped", "sent"])
+@pytest.mark.parametrize("wrong", [{"NumberOfFrames": 4}, {"Modality": "CT"}, {"Rows": 0}])
+def test_a_film_without_an_answer_keeps_its_patient_and_is_one_outcome_however_often_it_comes(decoding, wrong, way):
+    content = dicom(decoding.home / "film", phantom(3, width=300, height=260), **OF_ONE, **wrong).read_bytes()
+    for name in ("a.dcm", "b.dcm"):
+        decoding.inference.process(decoding.drop(name, content, None) if way == "dropped" else send(decoding, content, None))
+    (outcome,) = decoding.outcomes()
+    assert isinstance(outcome, Refusal | Failure)
+    keyed = decoding.key.keyed
+    assert (outcome.patient, outcome.patient_missing, outcome.study) == (keyed("patient", "k-1"), None, keyed("study", "1.2.9"))
+    (row,) = decoding.outbox.listing(9)
+    assert decoding.local.read(Path(row["place"]).stem).patient_name == "Doe^Jane"
+
+
+def test_a_film_that_could_not_be_read_is_answered_once_it_can(decoding):
+    broken = dicom(decoding.home / "film", phantom(3, width=300, height=260), **OF_ONE, Rows=0).read_bytes()
+    whole = dicom(decoding.home / "film", phantom(3, width=300, height=260), **OF_ONE).read_bytes()
+    for content in (broken, whole, whole, broken, whole):
+        decoding.inference.process(decoding.drop("a.dcm", content, None))
+    failure, result = decoding.outcomes()
+    assert (type(failure), type(result)) == (Failure, Result)
+    assert not {"uid_reused", "corrected"} & set(result.quality), "there was no picture to compare it with"
+    other = dicom(decoding.home / "film", phantom(4, width=300, height=260), **OF_ONE).read_bytes()
+    decoding.inference.process(decoding.drop("a.dcm", other, None))
+    assert "uid_reused" in decoding.outcomes()[-1].quality
+    decoding.inference.process(decoding.drop("a.dcm", whole.replace(b"K-1", b"K-2"), None))
+    assert [one.voids for one in decoding.outcomes() if isinstance(one, Void)] == [result.seq], "the failure stays"
+
+
+def test_a_film_that_could_not_be_read_and_says_another_patient_is_an_outcome_of_its_own(bench):
+    def broken(number, reason):
+        return NotReady(False, reason, headers=Headers(sop_instance_uid="1.2.3", patient_id=number, patient_name=f"Name^{number}"))
+
+    for content, number, reason in (
+        (b"1", "K-1", "truncated"),
+        (b"2", "K-2", "truncated"),
+        (b"2", "K-2", "truncated"),
+        (b"3", "K-1", "damaged"),
+    ):
+        send(bench, content, broken(number, reason))
+        loop(bench)
+    outcomes = bench.outcomes()
+    assert [(type(one), one.patient) for one in outcomes] == [(Failure, bench.key.keyed("patient", f"k-{n}")) for n in (1, 2)]
+    names = [bench.local.read(Path(row["place"]).stem).patient_name for row in bench.outbox.listing(9)]
+    assert sorted(names) == ["Name^K-1", "Name^K-2"]
 
 
 @pytest.mark.parametrize("moment", ["void", "record", "settle"])
