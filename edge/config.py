@@ -52,6 +52,16 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_file_mb: Megabytes = 128
     max_megapixels: Megabytes = 64
 
+    @property
+    def max_bytes(self) -> int:
+        """What one file may have."""
+        return self.max_file_mb * 2**20
+
+    @property
+    def max_pixels(self) -> int:
+        """What one picture may have."""
+        return self.max_megapixels * 10**6
+
 
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much may be kept. `results_mb` bounds the outbox with its log; 256 hold 200 results a day for 90 days without a link.

@@ -177,7 +177,7 @@ def deidentify(arguments: Arguments) -> None:
     device = load_config(arguments.config)
     site_key = load_site_key(Path(device.site_key))
     bundle = load_bundle(bundle_folder(device.model.bundle), threads=device.model.threads)
-    limits = Limits(device.decode.max_file_mb * 2**20, device.decode.max_megapixels * 10**6)
+    limits = Limits(device.decode.max_bytes, device.decode.max_pixels)
     # Which outcome a film has; before the first start there is none.
     path = Path(device.state) / "outbox.db"
     outbox = OutboxReader(path, device.device) if path.exists() else None

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.messages import AnyOutcome, Result, Void
 from edge.contract.reasons import AID, NOT_SURE, advice
 from edge.names import on_one_line
@@ -24,7 +23,7 @@ def listing_lines(outbox: OutboxReader, limit: int, *, everything: bool, as_json
     voided, streams = outbox.voided(), outbox.streams()
     for row in outbox.listing(limit, waiting_only=not everything):
         name = epoch, seq = epoch_and_seq(streams, row["number"])
-        outcome = _decoded(row["payload"])
+        outcome = recorded_outcome(row["payload"])
         state = (
             f"kept apart by the centre: {row['quarantined']}"
             if row["quarantined"]
@@ -49,13 +48,6 @@ def listing_lines(outbox: OutboxReader, limit: int, *, everything: bool, as_json
             continue
         said = "taken back; do not use it" if name in voided else _said(outcome)
         yield f"{seq:>6}  {state:<10}  {row['kind']:<8} {on_one_line(row['original_name'])}: {said}"
-
-
-def _decoded(payload: bytes) -> AnyOutcome | None:
-    try:
-        return decode_outcome(payload)
-    except ContractError:
-        return None
 
 
 def _said(outcome: AnyOutcome | None) -> str:

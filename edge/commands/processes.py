@@ -56,7 +56,7 @@ def watch(arguments: Arguments) -> None:
         spool = Spool(Path(device.state), notifier.progress)
         spool.remove_half_copied()
         capacity = Capacity(Path(device.state), device.storage.results_bytes)
-        max_bytes = device.decode.max_file_mb * 2**20
+        max_bytes = device.decode.max_bytes
         watch = FolderWatch(device.watch, spool, capacity.has_room, max_bytes)
         notifier.ready("takes what is put into the watched folder")
         watch_forever(watch, device.watch, stop, notifier.progress)
@@ -150,7 +150,7 @@ def dicom(arguments: Arguments) -> None:
     with only_one(state, "dicom"):
         spool = Spool(state)
         spool.remove_parts()
-        max_bytes = device.decode.max_file_mb * 2**20
+        max_bytes = device.decode.max_bytes
         capacity = Capacity(state, device.storage.results_bytes)
         admission = Admission(spool, max_bytes, capacity.has_room)
         judge = Judge(spool, state / "outbox.db", device.device)
@@ -226,7 +226,7 @@ def page(arguments: Arguments) -> None:
         parts = Parts(
             facility=device.facility,
             studies=Studies(state, reading, LocalStore(state), requests),
-            uploads=Uploads(state, Spool(state), device.decode.max_file_mb * 2**20),
+            uploads=Uploads(state, Spool(state), device.decode.max_bytes),
             films=Films(device.decode),
             health=Health(state, names(device), reading, capacity, manifest),
             checking=Checking(state, device.commissioning, manifest, device.model.threshold),

@@ -27,8 +27,7 @@ from edge.commissioning.standing import (
     standing,
 )
 from edge.config import Commissioning
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.messages import Result
 from edge.errors import JournalDamaged
 from edge.outbox.reader import OutboxReader
@@ -147,11 +146,8 @@ class Silence:
         row = None if base is None else self._outbox.row(base + request.seq)
         if row is None or not self._standing.asks_for(request.epoch, request.seq, self._outbox.epoch):
             return None
-        try:
-            outcome = decode_outcome(row["payload"])
-        except ContractError:  # bytes that were damaged on the disk must not end each start of this process
-            return None
-        if (outcome.epoch, outcome.seq) != (request.epoch, request.seq):
+        outcome = recorded_outcome(row["payload"])
+        if outcome is None or (outcome.epoch, outcome.seq) != (request.epoch, request.seq):
             return None
         if not isinstance(outcome, Result) or outcome.shown or request.label not in (*outcome.probabilities, UNDECIDED, ELSE):
             return None

@@ -44,6 +44,14 @@ def decode_outcome(payload: bytes) -> AnyOutcome:
     return message
 
 
+def recorded_outcome(payload: bytes) -> AnyOutcome | None:
+    """Return an outcome of this device's own outbox; None where the disk has changed it since, or another version recorded it."""
+    try:
+        return decode_outcome(payload)
+    except ContractError:
+        return None
+
+
 def decode_status(payload: bytes) -> Status:
     """Return the status in `payload`. Raises as `decode_outcome`."""
     return _decode(_status, payload)

@@ -15,8 +15,7 @@ from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import shown_and_why
 from edge.config import Device
 from edge.contract.bundle import Manifest
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.messages import Status
 from edge.outbox.file import damaged_outboxes
 from edge.outbox.reader import OutboxReader
@@ -80,9 +79,8 @@ def oldest_waiting_s(outbox: OutboxReader) -> float:
     """
     for row in outbox.unreceipted(0, 1):
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        try:
-            outcome = decode_outcome(row.payload)
-        except ContractError:  # of another version of this software
+        outcome = recorded_outcome(row.payload)
+        if outcome is None:
             return round(now, 1)
         if outcome.boot_id == boot_id():
             return round(max(now - outcome.monotonic_ns / 1e9, 0.0), 1)

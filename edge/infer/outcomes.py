@@ -10,8 +10,7 @@ import edge
 from edge.clock import read_clock
 from edge.config import Device
 from edge.contract.bundle import Manifest
-from edge.contract.codec import decode_outcome, encode
-from edge.contract.errors import ContractError
+from edge.contract.codec import encode, recorded_outcome
 from edge.contract.messages import MAP_SIDE, Failure, HeatMap, Refusal, Result, Void
 from edge.infer.local import Heat
 from edge.infer.specimen import is_specimen
@@ -139,9 +138,8 @@ class OutcomeWriter:
 
 def differs(key: SiteKey, payload: bytes, headers: Headers) -> bool:
     """Return whether a recorded outcome says something else of patient, study, age or view than these headers."""
-    try:
-        told = decode_outcome(payload)
-    except ContractError:  # of another version: it cannot be told
+    told = recorded_outcome(payload)
+    if told is None:
         return False
     its_key = next((one for one in key.all if one.key_id == told.key_id), None)
     if its_key is None:

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.seqset import SeqSet
 from edge.errors import OutboxDamaged, OutboxError
 from edge.outbox.file import OutboxFile, damage_note
@@ -202,10 +201,8 @@ class OutboxReader:
     def is_test(self, seq: int) -> bool:
         """Return whether an outcome of the present epoch is of a test film; False where it is no longer here."""
         row = self.row(self._base + seq)
-        try:
-            return row is not None and decode_outcome(row["payload"]).test
-        except ContractError:  # the disk has spoilt it
-            return False
+        outcome = None if row is None else recorded_outcome(row["payload"])
+        return outcome is not None and outcome.test
 
     def typicalities(self, after: int) -> list[tuple[int, str, float | None]]:
         """Return (number, source key, typicality) of the results with number > `after`, in order."""

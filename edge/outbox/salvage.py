@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.messages import MAX_BYTES
 from edge.outbox.wal import LogPages, read_log
 
@@ -181,11 +180,10 @@ def _outcome(values: list[Any], device: str) -> Saved | None:
         return None
     if not all(values[column] is None or isinstance(values[column], str) for column in (2, 6)):
         return None
-    try:
-        outcome = decode_outcome(values[4])
-    except ContractError:
+    outcome = recorded_outcome(values[4])
+    if outcome is None or outcome.device != device:
         return None
-    return Saved(outcome.epoch, outcome.seq, *values[1:]) if outcome.device == device else None
+    return Saved(outcome.epoch, outcome.seq, *values[1:])
 
 
 def _last_seq(values: list[Any], device: str) -> LastSeq | None:

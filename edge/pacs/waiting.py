@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import Decode, Pacs
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.infer.local import LocalFacts, LocalStore
 from edge.outbox.reader import OutboxReader, Stream
@@ -57,11 +56,11 @@ class Waiting:
         return Next(late.epoch, late.seq, self._order(outbox, stream, row, Place()), put_off=late)
 
     def _order(self, outbox: OutboxReader, stream: Stream, row: dict[str, Any], place: Place) -> Order | None:
-        outcome = _decoded(row)
+        outcome = recorded_outcome(row["payload"])
         about, voided = row, b""
         if isinstance(outcome, Void):
             earlier = outbox.row(stream.base + outcome.voids)
-            if earlier is None or not self._is_told(_decoded(earlier)):
+            if earlier is None or not self._is_told(recorded_outcome(earlier["payload"])):
                 return None
             about, voided = earlier, bytes(earlier["payload"])
         elif not self._is_told(outcome) or (stream.epoch, row["number"] - stream.base) in outbox.voided():
@@ -83,8 +82,8 @@ class Waiting:
             film=str(film or ""),
             heat=facts.heat,
             kinds=kinds,
-            max_bytes=self._limits.max_file_mb * 2**20,
-            max_pixels=self._limits.max_megapixels * 10**6,
+            max_bytes=self._limits.max_bytes,
+            max_pixels=self._limits.max_pixels,
         )
 
     def _is_told(self, outcome: AnyOutcome | None) -> bool:
@@ -103,13 +102,6 @@ class Waiting:
     def _facts(self, name: str) -> LocalFacts:
         stem = Path(name).stem
         return self._local.read(stem) if stem else LocalFacts()
-
-
-def _decoded(row: dict[str, Any]) -> AnyOutcome | None:
-    try:
-        return decode_outcome(row["payload"])
-    except ContractError:  # a saved one of another version
-        return None
 
 
 def _is_dicom(path: Path) -> bool:

@@ -65,8 +65,8 @@ class Films:
             path=str(path),
             side=SIDE,
             heat=heat,
-            max_bytes=self._limits.max_file_mb * 2**20,
-            max_pixels=self._limits.max_megapixels * 10**6,
+            max_bytes=self._limits.max_bytes,
+            max_pixels=self._limits.max_pixels,
             memory_mb=self._limits.memory_mb,
             cpu_s=max(int(self._limits.timeout_s), 1),
         )

@@ -11,8 +11,7 @@ from edge.clock import Reading as Clock
 from edge.clock import local_time, read_clock
 from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import ELSE, UNDECIDED, Standing
-from edge.contract.codec import decode_outcome
-from edge.contract.errors import ContractError
+from edge.contract.codec import recorded_outcome
 from edge.contract.messages import AnyOutcome, Failure, Refusal, Result, Void
 from edge.contract.reasons import CORRECTED, REUSED
 from edge.infer.local import Heat, LocalFacts, LocalStore
@@ -155,7 +154,7 @@ class Studies:
         now: Clock,
         standing: Standing,
     ) -> Study:
-        outcome, present = _decoded(row["payload"]), streams[-1].epoch
+        outcome, present = recorded_outcome(row["payload"]), streams[-1].epoch
         name = epoch, seq = epoch_and_seq(streams, row["number"])
         answer = outcome if isinstance(outcome, Result) and outcome.shown else None
         silent = isinstance(outcome, Result) and not outcome.shown and not outcome.test
@@ -211,13 +210,6 @@ def label_word(label: str, words: Words) -> str:
 def _choices(outcome: Result, words: Words) -> list[tuple[str, str]]:
     # In the order of the network's classes: any other order would say something of the answer.
     return [(label, label_word(label, words)) for label in (*outcome.probabilities, ELSE, UNDECIDED)]
-
-
-def _decoded(payload: bytes) -> AnyOutcome | None:
-    try:
-        return decode_outcome(payload)
-    except ContractError:  # the disk has changed it since
-        return None
 
 
 def _said(outcome: AnyOutcome | None, words: Words) -> tuple[Tone, str, list[str]]:

@@ -52,7 +52,7 @@ class Decoder:
             Exception: what `work` raises; the child's answer is then thrown away.
         """
         path.stat()
-        request = Request(os.fsencode(path), self._limits.max_file_mb * 1024 * 1024, self._limits.max_megapixels * 1_000_000)
+        request = Request(os.fsencode(path), self._limits.max_bytes, self._limits.max_pixels)
         order = frame(msgspec.msgpack.encode(request))
         asked = self._ask(order)
         try:

@@ -109,7 +109,7 @@ def served_page(state: Path, decode: Decode = Decode()) -> Iterator[ServedPage]:
     parts = Parts(
         facility="Test clinic",
         studies=Studies(state, reading, local, requests),
-        uploads=Uploads(state, Spool(state), decode.max_file_mb * MIB),
+        uploads=Uploads(state, Spool(state), decode.max_bytes),
         films=Films(decode),
         health=Health(state, ("watch", "infer", "relay"), reading, capacity, manifest),
         checking=Checking(state, Commissioning(readings=0), manifest, None),

@@ -202,8 +202,8 @@ def test_every_study_can_be_reached_and_a_look_reads_few_of_them(page, clock, mo
             outcome = dated("29T10:00" if number <= 150 else "30T10:00" if number <= 260 else "31T10:00")
             outbox.record(Entry(intake(number), "result", lambda seq, one=outcome: encode(one), place=f"{intake(number)}.dcm"))
         outbox.record(Entry(intake(0), "void", lambda seq: encode(msgspec.structs.replace(EXAMPLES["void"], voids=1))))
-    decode, decoded = studies.decode_outcome, []
-    monkeypatch.setattr(studies, "decode_outcome", lambda payload: decoded.append(1) or decode(payload))
+    decode, decoded = studies.recorded_outcome, []
+    monkeypatch.setattr(studies, "recorded_outcome", lambda payload: decoded.append(1) or decode(payload))
     path, seen, days, looks = "/", [], [], 0
     while path:
         decoded.clear()
