@@ -24,7 +24,7 @@ from tests.support.processes import find_program
 _NEW = {"mnt": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "user": 0x10000000, "net": 0x40000000}
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000  # the same number on every architecture
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _CAP_LAST = 24, 38, 63
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_MDWE, _CAP_LAST = 24, 38, 65, 63
 _ALLOW, _EPERM, _EAFNOSUPPORT, _ENOSYS = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 97, 0x00050000 | 38
 _NE, _EQ, _MASKED = 1, 4, 7
 _PROT_WRITE, _PROT_EXEC = 2, 4
@@ -158,6 +158,7 @@ def _forbid(cell: Cell) -> None:
     """Load what is refused by its arguments."""
     rules = _Filter(_ALLOW)
     if cell.yes("MemoryDenyWriteExecute"):
+        _libc.prctl(_PR_SET_MDWE, 1, 0, 0, 0)  # what newer systemd does, where the kernel has it (6.3); else nothing happens
         both = _PROT_WRITE | _PROT_EXEC
         for name in ("mmap", "mmap2"):
             rules.add(_EPERM, name, (2, _MASKED, both, both))
