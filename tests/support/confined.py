@@ -177,7 +177,15 @@ def _forbid(cell: Cell) -> None:
                 rules.add(_EPERM, name, (0, _MASKED, flag, flag))
     if cell.yes("RestrictSUIDSGID"):
         for bit in (0o4000, 0o2000):
-            for name, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("mkdir", 1), ("mkdirat", 2), ("open", 2), ("openat", 3)):
+            for name, at in (
+                ("chmod", 1),
+                ("fchmod", 1),
+                ("fchmodat", 2),
+                ("mkdir", 1),
+                ("mkdirat", 2),
+                ("open", 2),
+                ("openat", 3),
+            ):
                 rules.add(_EPERM, name, (at, _MASKED, bit, bit))
     if cell.yes("RestrictRealtime"):
         for policy in (1, 2, 6):
