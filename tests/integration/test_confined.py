@@ -1,4 +1,4 @@
-"""The device at work under the restrictions of its units, and what these restrictions refuse. Needs root, and no systemd that runs."""
+"""The device at work under the restrictions of its units, and what these restrictions refuse. Needs root."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from tests.support.processes import free_port, wait_for
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        os.getuid() != 0 and "CI" not in os.environ, reason="only root can lay a unit's restrictions around a process"
-    ),
+    pytest.mark.skipif(os.getuid() != 0 and "CI" not in os.environ, reason="only root can restrict a process so"),
 ]
 
 WATCHED = {"watch", "infer"}
@@ -36,10 +34,7 @@ FORBIDDEN = {
     "change_the_software": ("open('/opt/cxr-edge/current/bin/x', 'w')", "OSError 30"),
     "write_a_setting_of_the_kernel": ("open('/proc/sys/kernel/hostname', 'w')", "OSError 30"),
     "read_homes": ("os.listdir('/home')", "PermissionError 13"),
-    "see_the_disks": (
-        "[n for n in os.listdir('/dev') if n.startswith(('vd', 'sd', 'mmc', 'loop', 'mem', 'kmsg'))] or 1/0",
-        "ZeroDivisionError None",
-    ),
+    "see_the_disks": ("{'mem', 'kmsg', 'loop-control', 'loop0'} & set(os.listdir('/dev')) or 1/0", "ZeroDivisionError None"),
     "see_other_processes": ("[p for p in os.listdir('/proc') if p.isdigit() and int(p) == 1] or 1/0", "ZeroDivisionError None"),
     "run_what_was_put_into_the_state": ("os.execv('/var/lib/cxr-edge/program', ['x'])", "PermissionError 13"),
     "memory_written_and_run": ("mmap.mmap(-1, 4096, prot=7)", "PermissionError 1|13"),

@@ -28,7 +28,7 @@ def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]
 
 @dataclass
 class Card:
-    """A disk with a boot and a root partition, and free space behind them. Mounts are made in namespaces that end with a command."""
+    """A disk with a boot and a root partition, and free space behind them. Mounts end with the command that needs them."""
 
     device: str
     home: Path

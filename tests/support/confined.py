@@ -177,16 +177,10 @@ def _forbid(cell: Cell) -> None:
                 rules.add(_EPERM, name, (0, _MASKED, flag, flag))
     if cell.yes("RestrictSUIDSGID"):
         for bit in (0o4000, 0o2000):
-            for name, at in (
-                ("chmod", 1),
-                ("fchmod", 1),
-                ("fchmodat", 2),
-                ("mkdir", 1),
-                ("mkdirat", 2),
-                ("open", 2),
-                ("openat", 3),
-            ):
+            for name, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("mkdir", 1), ("mkdirat", 2)):
                 rules.add(_EPERM, name, (at, _MASKED, bit, bit))
+            for name, at in (("open", 2), ("openat", 3)):  # only who makes a file says its mode
+                rules.add(_EPERM, name, (at - 1, _MASKED, os.O_CREAT, os.O_CREAT), (at, _MASKED, bit, bit))
     if cell.yes("RestrictRealtime"):
         for policy in (1, 2, 6):
             rules.add(_EPERM, "sched_setscheduler", (1, _EQ, policy, 0))

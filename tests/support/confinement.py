@@ -41,7 +41,7 @@ def service(unit: Path) -> dict[str, list[str]]:
 
 @dataclass
 class Board:
-    """A device whose files are where a board has them, seen by its processes alone. `device.state` and `.inbox` are from outside."""
+    """A device whose files are where a board has them, seen by its processes alone. `device` has them as seen from outside."""
 
     device: Device
     home: Path

@@ -112,9 +112,7 @@ def test_memory_is_shared_out_so_that_a_small_board_keeps_its_system_and_the_out
     small = 415  # MB that Linux has of 512 on a Raspberry Pi
     assert small * (100 - together) / 100 >= 80, "for the system"
     infer = int(limits["cxr-infer"]["MemoryMax"].rstrip("%"))
-    assert small * infer / 100 + 25 + 35 <= small * together / 100, (
-        "a decoder that fills the share of infer leaves watch and relay theirs"
-    )
+    assert small * infer / 100 + 25 + 35 <= small * together / 100, "beside a decoder that fills its share"
     assert {name: megabytes(limits[f"cxr-{name}"]["MemoryMax"]) for name in ("watch", "relay", "dicom", "page", "pacs")} == {
         "watch": 128,
         "relay": 128,
