@@ -99,10 +99,10 @@ def test_the_rest_of_the_card_becomes_the_data_partition_once(tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
         assert whole(made)
         assert int(run("blockdev", "--getsize64", f"{made.device}p3").stdout) > 3.8 * GIB
-        made.write("echo 2.0 > opt/current && echo film > state/film")
+        made.write("echo 2.0 > opt/current && echo film > state/film && chmod 0750 inbox")
         for _ in range(2):
             assert made.start().returncode == 0
-        assert made.look("cat opt/current state/film") == "2.0\nfilm\n", "a later boot changes nothing"
+        assert made.look("cat opt/current state/film && stat -c %a inbox") == "2.0\nfilm\n750\n", "a later boot changes nothing"
 
 
 @pytest.mark.parametrize("program", ["sfdisk", "partx", "mkfs.ext4", "mount", "cp", "mkdir", "chown", "touch"])
