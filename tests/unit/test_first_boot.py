@@ -35,8 +35,10 @@ echo "$*" >>"$0.asked"
 read -r code
 [ "$code" = GOOD ] || { echo "cxr-edge: Group 2 of the code was mistyped. Nothing was changed." >&2; exit 2; }
 echo "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883."
-echo "Its page: port 8080, PIN in /etc/cxr-edge/page.pin."
+echo "It reads no X-ray before it has the site's key."
+echo "Processes that run go on with what they began with: start them again. Delete the enrolment file."
 """
+BECOME = "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883.\nIt reads no X-ray before it has the site's key.\n"
 PROFILE = '[board]\nmodel = "{model}"\narchitecture = "{architecture}"\n'
 
 
@@ -103,7 +105,7 @@ def test_a_card_takes_its_file_and_removes_it_with_its_code(card):
     done = card.start()
     assert done.returncode == 0, done.stderr
     assert card.names() == ["cxr-edge-status.txt"]
-    assert card.said() == "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883.\n"
+    assert card.said() == BECOME
     profile = card.current / "profiles/four.toml"
     assert card.asked() == [f"enrol {card.boot}/clinic-7.enrol --config {card.settings}/device.toml --profile {profile}"]
     assert "GOOD" not in done.stdout + done.stderr
@@ -134,8 +136,8 @@ def test_without_a_code_on_the_card_it_waits_for_a_person(card):
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 0, done.stderr
-    assert "PIN in" in done.stdout, "who types the code sees all that enrol says"
-    assert card.said() == "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883.\n"
+    assert "before it has the site's key" in done.stdout, "who types the code sees all that enrol says"
+    assert card.said() == BECOME
     assert card.names() == ["cxr-edge-status.txt"]
 
 
