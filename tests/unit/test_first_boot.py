@@ -38,7 +38,9 @@ echo "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example
 echo "It reads no X-ray before it has the site's key."
 echo "Processes that run go on with what they began with: start them again. Delete the enrolment file."
 """
-BECOME = "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883.\nIt reads no X-ray before it has the site's key.\n"
+BECOME = """This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883.
+It reads no X-ray before it has the site's key.
+"""
 PROFILE = '[board]\nmodel = "{model}"\narchitecture = "{architecture}"\n'
 
 
