@@ -140,8 +140,8 @@ def _few_devices() -> None:
 def _own_users(user: int) -> None:
     """Enter a user namespace in which root and the unit's own user are themselves, and all others are nobody."""
     above, ready = os.getpid(), os.pipe()
-    helper = os.fork()
-    if helper == 0:
+    writer = os.fork()
+    if writer == 0:
         os.read(ready[0], 1)
         table = f"0 0 1\n{user} {user} 1\n"
         for name in ("uid_map", "gid_map"):
@@ -149,7 +149,7 @@ def _own_users(user: int) -> None:
         os._exit(0)
     _unshare("user")
     os.write(ready[1], b"x")
-    assert os.waitpid(helper, 0)[1] == 0
+    assert os.waitpid(writer, 0)[1] == 0
     for end in ready:
         os.close(end)
 
