@@ -56,7 +56,7 @@ class Card:
         """Return what a shell prints in the mounted data partition."""
         place = self.home / "place"
         place.mkdir(exist_ok=True)
-        # Not read-only: the kernel may still be letting go of a mount of the namespace before, and one device is mounted in one way.
+        # Not read-only: the kernel may still be letting go of an earlier mount, and one device is mounted in one way.
         done = run("unshare", "--mount", "sh", "-c", f"mount {self.device}p3 {place} && cd {place} && {words}")
         assert done.returncode == 0, done.stderr
         return done.stdout
