@@ -1,6 +1,7 @@
 """What is put on a board is loaded by the device's own loader and starts commands that exist."""
 
 import configparser
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -16,6 +17,17 @@ from tests.support.processes import find_program
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted((ROOT / "firmware_configs/profiles").glob("*.toml"))
 UNITS = sorted((ROOT / "firmware_configs/systemd").glob("*.service"))
+EXPOSURE = {"cxr-infer": 0.5, "cxr-watch": 0.5}
+"""What systemd-analyze may find at most: 0 nothing, 10 everything. Those with a network are at 1.5."""
+KNOWN_OPEN = {
+    "RootDirectoryOrRootImage",  # needs an image of a system of its own
+    "ProcSubset",  # boot_id, cpuinfo and meminfo are read
+    "ProtectClock",  # asking whether the clock is right belongs to it
+    "SystemCallFilter_clock",
+    "SystemCallFilter_privileged",  # @clock is part of it
+    "RestrictAddressFamilies_AF_UNIX",  # how systemd is told
+}
+WITH_A_NETWORK = {"PrivateNetwork", "RestrictAddressFamilies_AF_INET_INET6", "IPAddressDeny"}
 
 
 def unit(path):
@@ -36,14 +48,14 @@ def test_a_profile_is_loaded_by_the_device(path):
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_a_unit_starts_a_command_that_exists_with_options_that_it_takes(path):
     program, command, *options = shlex.split(unit(path)["Service"]["ExecStart"])
-    assert Path(program).name == "cxr-edge"
+    assert program == "/opt/cxr-edge/current/bin/cxr-edge"
     parser().parse_args([command, *options])  # ends with SystemExit for what cxr-edge does not have
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_systemd_itself_understands_a_unit_and_finds_nothing_wrong(path, tmp_path):
     # The software is not in /opt here; all else is as on a board.
-    text = path.read_text().replace("/opt/cxr-edge/bin/cxr-edge", "/bin/true")
+    text = path.read_text().replace("/opt/cxr-edge/current/bin/cxr-edge", "/bin/true")
     (tmp_path / path.name).write_text(text)
     program = find_program("systemd-analyze", "systemd")
     done = subprocess.run(
@@ -51,6 +63,70 @@ def test_systemd_itself_understands_a_unit_and_finds_nothing_wrong(path, tmp_pat
     )
     assert not [line for line in done.stderr.splitlines() if path.name in line], done.stderr
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_systemd_finds_little_that_a_unit_could_still_do(path):
+    program = find_program("systemd-analyze", "systemd")
+    command = [program, "security", "--offline=yes", "--no-pager", str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    (last,) = [line for line in said.splitlines() if "Overall exposure level" in line]
+    exposure = float(last.rpartition(": ")[2].split()[0])
+    print(f"{path.stem}: {exposure}")
+    assert exposure <= EXPOSURE.get(path.stem, 1.5)
+    found = json.loads(subprocess.run([*command, "--json=short"], capture_output=True, timeout=60, check=False).stdout)
+    still = {one["json_field"] for one in found if one["set"] is False and one["exposure"]}
+    assert still <= KNOWN_OPEN | (set() if path.stem in EXPOSURE else WITH_A_NETWORK)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_a_unit_waits_for_no_network_and_no_time_and_for_its_disk_and_its_enrolment(path):
+    head = unit(path)["Unit"]
+    assert head["After"] == "cxr-first-boot.service"
+    assert not {"Wants", "Requires"} & set(head)
+    assert head["ConditionPathExists"] == "/etc/cxr-edge/device.toml", "a card that is not enrolled does not start in vain"
+    assert "/var/lib/cxr-edge" in head["RequiresMountsFor"].split()
+
+
+@pytest.mark.parametrize("name", ["dicom", "pacs", "page"])
+def test_an_optional_process_is_started_only_where_device_toml_has_its_table(name, tmp_path):
+    program, *words = shlex.split(unit(ROOT / f"firmware_configs/systemd/cxr-{name}.service")["Service"]["ExecCondition"])
+    file = tmp_path / "device.toml"
+    answers = []
+    for text in (f"[{name}]\n", f"  [{name}] # here\n", f"# [{name}]\n", f"[{name}s]\n", f'facility = "[{name}]"\n'):
+        file.write_text(text)
+        answers.append(subprocess.run([program, *words[:-1], str(file)], check=False).returncode)
+    assert words[-1] == "/etc/cxr-edge/device.toml"
+    assert answers == [0, 0, 1, 1, 1]
+
+
+def megabytes(value):
+    assert value.endswith("M")
+    return int(value[:-1])
+
+
+def test_memory_is_shared_out_so_that_a_small_board_keeps_its_system_and_the_outbox_its_writers():
+    limits = {path.stem: unit(path)["Service"] for path in UNITS}
+    together = int(unit(ROOT / "firmware_configs/systemd/cxr.slice")["Slice"]["MemoryMax"].rstrip("%"))
+    assert all(service["Slice"] == "cxr.slice" for service in limits.values())
+    small = 415  # MB that Linux has of 512 on a Raspberry Pi
+    assert small * (100 - together) / 100 >= 80, "for the system"
+    infer = int(limits["cxr-infer"]["MemoryMax"].rstrip("%"))
+    assert small * infer / 100 + 25 + 35 <= small * together / 100, "beside a decoder that fills its share"
+    assert {name: megabytes(limits[f"cxr-{name}"]["MemoryMax"]) for name in ("watch", "relay", "dicom", "page", "pacs")} == {
+        "watch": 128,
+        "relay": 128,
+        "dicom": 256,
+        "page": 256,
+        "pacs": 512,
+    }
+    last = sorted(limits, key=lambda name: int(limits[name]["OOMScoreAdjust"]))[:2]
+    assert set(last) == {"cxr-infer", "cxr-relay"}, "the outbox's writers die last"
+    assert {name for name, service in limits.items() if service.get("OOMPolicy") == "continue"} == {
+        "cxr-infer",
+        "cxr-pacs",
+        "cxr-page",
+    }, "a child that dies of a picture takes no process with it"
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)

@@ -1,0 +1,149 @@
+"""The data partition of a golden card, made on a loop device: once, whole after every power cut, and never over something else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import find_program
+
+SCRIPT = Path(__file__).resolve().parents[2] / "firmware_configs/first-boot/cxr-data-partition"
+OWNER = 64321
+FOLDERS = {"etc", "inbox", "journal", "lost+found", "network", "opt", "state", "systemd"}
+GIB = 2**30
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0 and "CI" not in os.environ, reason="only root can make loop devices and mount")
+
+
+def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
+    words = [find_program(str(command[0]), "util-linux"), *map(str, command[1:])]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@dataclass
+class Card:
+    """A disk with a boot and a root partition, and free space behind them. Mounts end with the command that needs them."""
+
+    device: str
+    home: Path
+
+    def start(self) -> subprocess.CompletedProcess[str]:
+        """Run the script as at a boot."""
+        shadow = self.home / "programs"
+        shadow.mkdir(exist_ok=True)
+        environment = os.environ | {"CXR_OWNER": f"{OWNER}:{OWNER}", "PATH": f"{shadow}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+        words = f'mount -t tmpfs tmpfs /run; exec "{SCRIPT}" {self.device} {self.home / "software"}'
+        return run("unshare", "--mount", "sh", "-c", words, env=environment)
+
+    def stop_at(self, program: str) -> None:
+        """Let the power fail when the script comes to a program."""
+        path = self.home / "programs" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+        path.chmod(0o755)
+
+    def go_on(self) -> None:
+        for path in (self.home / "programs").iterdir():
+            path.unlink()
+
+    def look(self, words: str) -> str:
+        """Return what a shell prints in the mounted data partition."""
+        place = self.home / "place"
+        place.mkdir(exist_ok=True)
+        # Not read-only: the kernel may still be letting go of an earlier mount, and one device is mounted in one way.
+        done = run("unshare", "--mount", "sh", "-c", f"mount {self.device}p3 {place} && cd {place} && {words}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def write(self, words: str) -> None:
+        place = self.home / "place"
+        place.mkdir(exist_ok=True)
+        assert run("unshare", "--mount", "sh", "-c", f"mount {self.device}p3 {place} && cd {place} && {words}").returncode == 0
+
+
+@contextlib.contextmanager
+def card(home: Path, size: int) -> Iterator[Card]:
+    image = home / "card.img"
+    with image.open("wb") as file:
+        file.truncate(size)
+    assert run("sfdisk", "--quiet", image, input="label: dos\n,16M,c\n,64M,L\n").returncode == 0
+    attached = run("losetup", "--show", "--find", image)
+    assert attached.returncode == 0, attached.stderr
+    device = attached.stdout.strip()
+    (home / "software/versions").mkdir(parents=True)
+    (home / "software/current").write_text("1.0")
+    try:
+        run("partx", "--add", device)
+        yield Card(device, home)
+    finally:
+        run("partx", "--delete", device)
+        assert run("losetup", "--detach", device).returncode == 0
+
+
+def whole(made: Card) -> bool:
+    names = set(made.look("ls -A").split())
+    owners = made.look("stat -c '%n %u %g %a' state etc inbox opt").splitlines()
+    assert names == FOLDERS | {".ready"}
+    assert owners == [f"state {OWNER} {OWNER} 700", f"etc 0 {OWNER} 750", f"inbox {OWNER} {OWNER} 770", "opt 0 0 755"]
+    return made.look("cat opt/current") == "1.0"
+
+
+def test_the_rest_of_the_card_becomes_the_data_partition_once(tmp_path: Path) -> None:
+    with card(tmp_path, 4 * GIB) as made:
+        done = made.start()
+        assert done.returncode == 0, done.stderr
+        assert whole(made)
+        assert int(run("blockdev", "--getsize64", f"{made.device}p3").stdout) > 3.8 * GIB
+        made.write("echo 2.0 > opt/current && echo film > state/film && chmod 0750 inbox")
+        for _ in range(2):
+            assert made.start().returncode == 0
+        assert made.look("cat opt/current state/film && stat -c %a inbox") == "2.0\nfilm\n750\n", "a later boot changes nothing"
+
+
+@pytest.mark.parametrize("program", ["sfdisk", "partx", "mkfs.ext4", "mount", "cp", "mkdir", "chown", "touch"])
+def test_a_power_cut_at_any_step_is_mended_by_the_next_boot(tmp_path: Path, program: str) -> None:
+    with card(tmp_path, 3 * GIB) as made:
+        made.stop_at(program)
+        assert made.start().returncode != 0
+        made.go_on()
+        run("partx", "--update", made.device)  # as the kernel does at a boot
+        done = made.start()
+        assert done.returncode == 0, done.stderr
+        assert whole(made)
+
+
+def test_what_an_earlier_use_of_the_card_has_left_is_gone(tmp_path: Path) -> None:
+    with card(tmp_path, 3 * GIB) as made:
+        assert made.start().returncode == 0
+        made.write("echo name > state/patient")
+        assert (
+            run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--delete", made.device, 3).returncode == 0
+        )  # written anew
+        run("partx", "--delete", "--nr", "3", made.device)
+        assert made.start().returncode == 0
+        assert whole(made)
+        assert made.look("ls state") == ""
+
+
+def test_a_card_that_is_too_small_or_holds_something_else_is_told(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    with card(tmp_path / "small", GIB) as made:
+        done = made.start()
+        assert done.returncode == 1
+        assert done.stderr.startswith("The card has no room for the data partition")
+        assert "p3" not in run("lsblk", "--raw", made.device).stdout, "nothing was changed"
+    (tmp_path / "other").mkdir()
+    with card(tmp_path / "other", 3 * GIB) as made:
+        run("sfdisk", "--quiet", "--append", "--no-reread", "--no-tell-kernel", made.device, input=",,L\n")
+        run("partx", "--update", made.device)
+        assert run("mkfs.ext4", "-q", "-L", "somebody", f"{made.device}p3").returncode == 0
+        done = made.start()
+        assert done.returncode == 1
+        assert "holds something else" in done.stderr
+        assert run("blkid", "--probe", "--output", "value", "--match-tag", "LABEL", f"{made.device}p3").stdout == "somebody\n"

@@ -1,0 +1,322 @@
+"""The golden card: it becomes one device by a file on its boot partition, and what else it is told at its first boot."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import find_program
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "firmware_configs/first-boot"
+SCRIPTS = sorted(path for path in FOLDER.iterdir() if path.read_bytes().startswith(b"#!/bin/sh"))
+UNITS = sorted(path for path in FOLDER.iterdir() if path.suffix in (".service", ".timer", ".mount"))
+BINDS = {
+    "/opt/cxr-edge": "/data/opt",
+    "/etc/cxr-edge": "/data/etc",
+    "/var/lib/cxr-edge": "/data/state",
+    "/srv/cxr/inbox": "/data/inbox",
+    "/var/log/journal": "/data/journal",
+    "/var/lib/systemd": "/data/systemd",
+    "/var/lib/NetworkManager": "/data/network",
+}
+
+# As cxr-edge enrol: reads the code from its input, says one sentence, ends with 0 or 2.
+ENROL = """#!/bin/sh
+echo "$*" >>"$0.asked"
+[ ! -t 0 ] || printf 'Code of the enrolment file: '
+read -r code
+[ "$code" = GOOD ] || { echo "cxr-edge: Group 2 of the code was mistyped. Nothing was changed." >&2; exit 2; }
+echo "This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883."
+echo "It reads no X-ray before it has the site's key."
+echo "Processes that run go on with what they began with: start them again. Delete the enrolment file."
+"""
+BECOME = """This board is clinic-7 of Ward 7. Its results go to mqtts://centre.example:8883.
+It reads no X-ray before it has the site's key.
+"""
+PROFILE = '[board]\nmodel = "{model}"\narchitecture = "{architecture}"\n'
+
+
+@pytest.fixture
+def card(tmp_path):
+    """A boot partition, an empty /etc/cxr-edge, software whose `enrol` is a stand-in, on a Raspberry Pi 4."""
+    made = Card(tmp_path)
+    made.current.joinpath("bin").mkdir(parents=True)
+    made.current.joinpath("profiles").mkdir()
+    for folder in (made.boot, made.settings):
+        folder.mkdir()
+    made.program.write_text(ENROL)
+    made.program.chmod(0o755)
+    here = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}[debian()]
+    for name, model in (("four", "Raspberry Pi 4"), ("three", "Raspberry Pi 3 Model B+"), ("any", "Raspberry Pi")):
+        (made.current / f"profiles/{name}.toml").write_text(PROFILE.format(model=model, architecture=here))
+    (made.current / "profiles/other.toml").write_text(PROFILE.format(model="Raspberry Pi 4 Model B", architecture="riscv64"))
+    made.model("Raspberry Pi 4 Model B Rev 1.4")
+    return made
+
+
+def debian():
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Card:
+    def __init__(self, home):
+        self.boot, self.settings, self.current = home / "boot", home / "etc", home / "current"
+        self.program = self.current / "bin/cxr-edge"
+
+    def model(self, name):
+        (self.current.parent / "model").write_bytes(name.encode() + b"\0")
+
+    def put(self, name="clinic-7", code="GOOD", content=b"sealed"):
+        (self.boot / f"{name}.enrol").write_bytes(content)
+        if code is not None:
+            (self.boot / f"{name}.code").write_text(f"{code}\n")
+
+    def start(self, **options):
+        environment = {
+            "PATH": os.environ["PATH"],
+            "CXR_BOOT": str(self.boot),
+            "CXR_SETTINGS": str(self.settings),
+            "CXR_CURRENT": str(self.current),
+            "CXR_MODEL": str(self.current.parent / "model"),
+        }
+        given = {"stdin": subprocess.DEVNULL} | options
+        script = [str(FOLDER / "cxr-first-boot")]
+        return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=30, check=False, **given)
+
+    def names(self):
+        return sorted(path.name for path in self.boot.iterdir())
+
+    def said(self):
+        return (self.boot / "cxr-edge-status.txt").read_text()
+
+    def asked(self):
+        path = self.program.with_name("cxr-edge.asked")
+        return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_card_takes_its_file_and_removes_it_with_its_code(card):
+    card.put()
+    done = card.start()
+    assert done.returncode == 0, done.stderr
+    assert card.names() == ["cxr-edge-status.txt"]
+    assert card.said() == BECOME
+    profile = card.current / "profiles/four.toml"
+    assert card.asked() == [f"enrol {card.boot}/clinic-7.enrol --config {card.settings}/device.toml --profile {profile}"]
+    assert "GOOD" not in done.stdout + done.stderr
+
+
+def test_a_wrong_code_leaves_everything_and_a_sentence(card):
+    card.put(code="BAD")
+    done = card.start()
+    assert done.returncode == 1
+    assert card.names() == ["clinic-7.code", "clinic-7.enrol", "cxr-edge-status.txt"]
+    assert card.said() == "clinic-7.enrol was not taken: Group 2 of the code was mistyped. Nothing was changed.\n"
+    assert not list(card.settings.iterdir())
+    (card.boot / "clinic-7.code").write_text("GOOD\n")
+    assert card.start().returncode == 0
+    assert card.names() == ["cxr-edge-status.txt"]
+
+
+def test_without_a_code_on_the_card_it_waits_for_a_person(card):
+    card.put(code=None)
+    assert card.start().returncode == 1
+    assert card.said().startswith("This card waits for the code of clinic-7.enrol: log in and run sudo cxr-first-boot")
+    assert card.asked() == []
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"GOOD\n")
+        done = card.start(stdin=theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0, done.stderr
+    assert "before it has the site's key" in done.stdout, "who types the code sees all that enrol says"
+    assert card.said() == BECOME
+    assert card.names() == ["cxr-edge-status.txt"]
+
+
+def test_a_code_that_is_typed_wrongly_is_told_to_who_types_it(card):
+    card.put(code=None)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"BAD\n")
+        done = card.start(stdin=theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1
+    assert card.said() == "clinic-7.enrol was not taken: Group 2 of the code was mistyped. Nothing was changed.\n"
+    assert "clinic-7.enrol" in card.names()
+
+
+def test_after_a_power_cut_before_the_removal_nothing_is_enrolled_again(card):
+    card.put()
+    digest = hashlib.sha256(b"sealed").hexdigest()
+    assert card.start().returncode == 0
+    assert (card.settings / "enrolled-from.sha256").read_text().strip() == digest
+    card.put()  # as if it had not been removed
+    assert card.start().returncode == 0
+    assert len(card.asked()) == 1, "an older key must not come back over a renewed one"
+    assert card.names() == ["cxr-edge-status.txt"]
+    card.put(content=b"another file of the same device")
+    assert card.start().returncode == 0
+    assert len(card.asked()) == 2
+
+
+def test_two_files_are_one_too_many_and_none_is_told(card):
+    card.put("clinic-7")
+    card.put("clinic-8")
+    assert card.start().returncode == 1
+    assert "2 enrolment files" in card.said()
+    for path in card.boot.iterdir():
+        path.unlink()
+    assert card.start().returncode == 1
+    assert "no enrolment file" in card.said()
+    assert card.asked() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "chosen"),
+    [
+        ("Raspberry Pi 3 Model B Plus Rev 1.3", "three"),
+        ("Raspberry Pi 3 Model B Rev 1.2", "any"),
+        ("Raspberry Pi 400 Rev 1.0", "any"),
+        ("Raspberry Pi 4 Model B Rev 1.5", "four"),
+    ],
+)
+def test_the_profile_is_that_of_the_board(card, model, chosen):
+    card.put()
+    card.model(model)
+    assert card.start().returncode == 0
+    assert card.asked()[0].endswith(f"/profiles/{chosen}.toml")
+
+
+def test_a_profile_on_the_card_goes_before_and_an_unknown_board_is_told(card):
+    card.put()
+    card.model("Another board")
+    assert card.start().returncode == 1
+    assert card.said() == "No profile is for this board (another board). Put one beside the enrolment file, as profile.toml.\n"
+    (card.boot / "profile.toml").write_text("")
+    assert card.start().returncode == 0
+    assert card.asked()[0].endswith("/boot/profile.toml")
+    assert card.names() == ["cxr-edge-status.txt", "profile.toml"]
+
+
+def test_names_with_blanks_and_dashes_do_no_harm(card):
+    card.put("-rf a b")
+    assert card.start().returncode == 0, card.said()
+    assert card.names() == ["cxr-edge-status.txt"]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(path):
+    done = subprocess.run([find_program("shellcheck", "shellcheck"), str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_cloud_init_understands_the_user_data_and_nobody_gets_a_password():
+    path = FOLDER / "user-data"
+    program = find_program("cloud-init", "cloud-init")
+    done = subprocess.run([program, "schema", "--config-file", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    text = path.read_text()
+    settings = dict(line.split(": ", 1) for line in text.splitlines() if re.match(r"^ *[a-z_]+: ", line))
+    settings = {key.strip(): value for key, value in settings.items()}
+    assert (settings["lock_passwd"], settings["ssh_pwauth"], settings["disable_root"]) == ("true", "false", "true")
+    assert not re.search(r"^ *(passwd|hashed_passwd|plain_text_passwd|chpasswd|password)\s*:", text, re.MULTILINE)
+    keys = re.findall(r"^ *- (ssh-\S+ \S+)", text, re.MULTILINE)
+    assert keys == ["ssh-ed25519 PUT-YOUR-PUBLIC-KEY-HERE"], "no key of anybody is in an image"
+
+
+def test_what_changes_on_a_card_lies_on_the_data_partition_and_may_be_missing_at_boot(tmp_path):
+    """systemd's own generator makes mounts of the lines; the root needs none of them to start."""
+    places = ["/usr/lib/systemd/system-generators", "/lib/systemd/system-generators"]
+    generator = find_program("systemd-fstab-generator", "systemd", places)
+    environment = os.environ | {"SYSTEMD_FSTAB": str(FOLDER / "fstab")}
+    folders = [str(tmp_path / name) for name in ("normal", "early", "late")]
+    for folder in folders:
+        Path(folder).mkdir()
+    done = subprocess.run([generator, *folders], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    mounts = {}
+    for path in (tmp_path / "normal").glob("*.mount"):
+        made = configparser.RawConfigParser(strict=False)
+        made.optionxform = str
+        made.read(path)
+        mounts[made["Mount"]["Where"]] = made
+    assert {at for at, made in mounts.items() if made["Mount"]["What"] != "tmpfs"} == {"/data", *BINDS}
+    for at, source in BINDS.items():
+        made = mounts[at]
+        assert made["Mount"]["What"] == source
+        options = set(made["Mount"]["Options"].split(","))
+        assert {"bind", "nodev", "nosuid"} <= options
+        assert ("noexec" in options) == (at != "/opt/cxr-edge"), "software is run from there, and from nowhere else"
+        assert "/data" in made["Unit"]["RequiresMountsFor"]
+    needed = {path.name for path in (tmp_path / "normal").glob("local-fs.target.requires/*")}
+    assert needed <= {"tmp.mount", "var-tmp.mount"}, "a card without its data partition can still be logged into"
+
+
+def test_nothing_waits_for_the_time_or_the_network():
+    for path in [*FOLDER.iterdir(), *(ROOT / "firmware_configs/systemd").iterdir()]:
+        words = " ".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
+        assert "time-sync.target" not in words, path.name
+        assert "network-online.target" not in words, path.name
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_understands_each_unit_of_the_card(path, tmp_path):
+    for one in FOLDER.iterdir():
+        text = re.sub(r"^ExecStart=/usr/local/sbin/\S+", "ExecStart=/bin/true", one.read_text(), flags=re.MULTILINE)
+        (tmp_path / one.name).write_text(text)
+    program = find_program("systemd-analyze", "systemd")
+    environment = os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    done = subprocess.run(
+        [program, "verify", "--man=no", str(tmp_path / path.name)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert not [line for line in done.stderr.splitlines() if path.name in line], done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_program_that_a_unit_starts_is_here():
+    for path in FOLDER.glob("*.service"):
+        for program in re.findall(r"^ExecStart=/usr/local/sbin/(\S+)", path.read_text(), re.MULTILINE):
+            assert os.access(FOLDER / program, os.X_OK), program
+
+
+def test_the_watchdog_is_one_that_a_raspberry_pi_has():
+    text = (FOLDER / "watchdog.conf").read_text()
+    limits = re.findall(r"^\w+WatchdogSec=(\d+)s$", text, re.MULTILINE)
+    assert limits == ["14", "14"]
+
+
+def test_updates_are_those_of_security_and_touch_nothing_that_the_card_starts_with(tmp_path):
+    program = find_program("apt-config", "apt")
+    done = subprocess.run(
+        [program, "dump", "--config-file", str(FOLDER / "apt-upgrades.conf")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r'^Unattended-Upgrade::(Origins-Pattern|Package-Blacklist):: "(.*)";$', done.stdout, re.MULTILINE)
+    assert [value for key, value in found if key == "Origins-Pattern"] == [
+        "origin=Debian,codename=${distro_codename}-security,label=Debian-Security"
+    ]
+    never = [value for key, value in found if key == "Package-Blacklist"]
+    for package in ("linux-image-6.6.0-rpi-v8", "raspi-firmware", "rpi-eeprom"):
+        assert any(re.match(pattern, package) for pattern in never), package
+    assert not any(re.match(pattern, "openssl") for pattern in never)
+
+
+def test_a_stick_is_mounted_so_that_nothing_on_it_runs():
+    text = (FOLDER / "media-cxr.mount").read_text()
+    options = text.partition("\nOptions=")[2].partition("\n")[0].split(",")
+    assert {"noexec", "nosuid", "nodev", "sync"} <= set(options)
+    rule = (FOLDER / "80-cxr-stick.rules").read_text()
+    for word in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_LABEL}=="CXR"', 'ENV{ID_FS_TYPE}=="vfat|exfat"', "media-cxr.mount"):
+        assert word in rule
