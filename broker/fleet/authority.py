@@ -151,7 +151,7 @@ class Authority:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Fleet]:
-        """Have the journal alone; the fleet does not change but by `record`. At the end the list of revoked certificates is that of the journal.
+        """Have the journal alone: the fleet changes by `record` only. At the end the list of revoked certificates follows it.
 
         Raises:
             AuthorityError: if the folder cannot be written.

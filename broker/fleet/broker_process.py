@@ -1,7 +1,7 @@
 """The running Mosquitto: tell it that certificates were revoked, and end the connection of a device that no longer counts.
 
-Mosquitto 2.0 reads the list of revoked certificates again at SIGHUP, and looks at it when a connection begins; it has no word for ending one.
-But a name has one connection only (`use_username_as_clientid`): so who connects under the name ends it.
+Mosquitto 2.0 reads the list of revoked certificates again at SIGHUP, and looks at it when a connection begins; it has no word for
+ending one. But a name has one connection only (`use_username_as_clientid`): so who connects under the name ends it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Enrolment: for each device a file that makes a board into it, and a paper with the code and the site's key.
 
-All devices of one call are enrolled together or not at all. The site's key is made here and goes into the files and onto the papers; the
-centre keeps its name only, as who has it can find out which patient a pseudonym is.
+All devices of one call are enrolled together or not at all. The site's key is made here and goes into the files and onto the papers;
+the centre keeps its name only, as who has it can find out which patient a pseudonym is.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options:
     """Enrol devices and write their files into `folder`. With `again`, earlier certificates of them count no more on return.
 
     Raises:
-        AuthorityError: if one of them cannot be enrolled, or a folder cannot be written; then none is. Or if the broker does not follow and
-            goes on letting earlier certificates in; then all are, and the text says what to do.
+        AuthorityError: if one of them cannot be enrolled, or a folder cannot be written; then none is. Or if the broker goes on
+            letting earlier certificates in; then all are, and the text says what to do.
     """
     made, replaced, witnesses = _enrol(authority, wanted, folder, options)
     if replaced:
@@ -94,7 +94,7 @@ def _enrol(
         witnesses = [make_witness(authority, device) for device in replaced]
         results = []
         try:
-            for one, key, certificate, entry in made:
+            for one, key, pem, _ in made:
                 code, site_key = new_code(), keys[one.facility]
                 content = Enrolment(
                     device=one.device,
@@ -102,7 +102,7 @@ def _enrol(
                     url=authority.settings.url,
                     https=authority.settings.https,
                     ca=authority.ca.read_text("ascii"),
-                    identity=(key_pem(key) + certificate).decode("ascii"),
+                    identity=(key_pem(key) + pem).decode("ascii"),
                     centre=authority.files(CENTRE).cert.read_text("ascii"),
                     site_key=key_text(site_key.key).decode("ascii") if site_key.key else "",
                     key_id=site_key.key_id,

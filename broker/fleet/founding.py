@@ -23,7 +23,7 @@ def found(folder: Path, settings: Settings, now: datetime) -> bool:
     """Make an authority in `folder`; return whether there was none. One that is there stays as it is.
 
     Raises:
-        AuthorityError: if `settings` make no sense or differ from those of an authority that is there, or the folder cannot be used.
+        AuthorityError: if `settings` make no sense or differ from those of one that is there, or the folder cannot be used.
     """
     _require_sense(settings)
     folder = folder.absolute()
@@ -89,6 +89,4 @@ def _require_sense(settings: Settings) -> None:
         except ValueError:
             # Four numbers that are no address would be taken for a name.
             if not _HOST.fullmatch(host) or re.fullmatch(r"[\d.]+", host):
-                raise AuthorityError(
-                    f"{host!r} is neither a host name nor an address; write centre.example or 192.0.2.7."
-                ) from None
+                raise AuthorityError(f"{host!r} is neither a name nor an address; write centre.example or 192.0.2.7.") from None

@@ -1,7 +1,7 @@
 """What the authority did, one event a line, JSON, forced to the disk before anyone is told.
 
-The file only grows. A line that a crash has cut off was acknowledged to nobody: readers leave it out, and the next writer removes it.
-Several processes write, one at a time: who writes first takes its turn, and reads what the others wrote.
+The file only grows. A line that a crash has cut off was acknowledged to nobody: readers leave it out, and the next writer removes
+it. Several processes write, one at a time: who writes first takes its turn, and reads what the others wrote.
 """
 
 from __future__ import annotations

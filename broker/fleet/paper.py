@@ -1,4 +1,4 @@
-"""What is printed for a device: sheet 1 for who sets it up, sheet 2 with the site's key to be locked away. Plain text, A4 and Letter."""
+"""What is printed for a device, as plain text: sheet 1 for who sets it up, sheet 2 with the site's key to be locked away."""
 
 from __future__ import annotations
 

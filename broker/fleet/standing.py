@@ -1,4 +1,4 @@
-"""What follows from the events of the journal: which devices there are, and which certificates count. Pure: reads and writes nothing."""
+"""What follows from the events of the journal: which devices there are, and which certificates count. Reads and writes nothing."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def require_enrollable(wanted: Iterable[Wanted], fleet: Fleet, *, again: bool) -
             continue
         if not again:
             raise AuthorityError(
-                f"{one.device}{where} is enrolled already. For a new board or card of it say --again: the earlier one is shut out then."
+                f"{one.device}{where} is enrolled already. For a new board or card say --again: the earlier one is shut out then."
             )
         if member.facility != one.facility:
             raise AuthorityError(
