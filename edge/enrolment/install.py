@@ -117,11 +117,11 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
     device, relay = place.device, place.device.relay
     if not relay.certificate or relay.certificate != relay.private_key:
         raise ConfigError(
-            f"In {place.config} certificate and private_key of [relay] should name one file, such as {device.state}/identity/device.pem."
+            f"In {place.config} certificate and private_key of [relay] should name one file, as {device.state}/identity/device.pem."
         )
     if not (relay.ca and device.usb.centre):
         raise ConfigError(
-            f"{place.config} should name [relay] ca and [usb] centre, such as {device.state}/identity/ca.pem and centre.pem."
+            f"{place.config} should name [relay] ca and [usb] centre, as ca.pem and centre.pem in {device.state}/identity."
         )
     if typed is not None:
         require_named(enrolment.facility, enrolment.key_id, typed)
