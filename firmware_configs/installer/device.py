@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,24 @@ class Device:
         self._places = places
 
     def enrol(self, file: Path, profile: Path, code: Path | None) -> None:
-        """Make this board the device of an enrolment file; the code is typed, or the first line of a file. As root.
+        """Make this board the device of an enrolment file; the code is typed, or read from a file. As root.
 
         Raises:
             Refused: with what `cxr-edge enrol` has said.
         """
         command = [str(self.version / "bin/cxr-edge"), "enrol", str(file), "--config", str(self._places.device_toml)]
         command += ["--profile", str(profile)]
-        given = subprocess.DEVNULL if not sys.stdin.isatty() else None
-        typed = code.read_text("utf-8", "replace").partition("\n")[0] + "\n" if code is not None else None
+        # Its first line is the code; where the file has no site key, the lines of the paper may follow.
+        typed = code.read_text("utf-8", "replace") if code is not None else None
         done = subprocess.run(
             command,
             env=_environment(),
             umask=0o077,
+            input=typed,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             check=False,
-            **({"stdin": given} if typed is None else {"input": typed}),  # type: ignore[call-overload]
         )
         if done.returncode != 0:
             raise Refused(_last(done.stderr, "cxr-edge: ") or f"The enrolment ended with {done.returncode}.")

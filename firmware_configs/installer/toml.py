@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _reader() -> Any:
-    if sys.version_info >= (3, 11):
+    with contextlib.suppress(ImportError):
         return importlib.import_module("tomllib")
     brought = [*_HERE.glob("wheels/tomli-*.whl"), *_HERE.glob("lib/python3.*/site-packages")]
     sys.path += map(str, brought)

@@ -73,9 +73,9 @@ def _build(package: Package, version: Path) -> None:
     _run(sys.executable, "-I", "-m", "venv", "--without-pip", *system, str(version))
     wheels = package.folder / "wheels"
     pip = next(wheels.glob("pip-*.whl")) / "pip"
-    options = ["--isolated", "--disable-pip-version-check", "--no-cache-dir", "--no-index", "--no-input", "--quiet"]
+    options = ["--isolated", "--disable-pip-version-check", "--no-cache-dir", "--no-input", "--quiet"]
     # The list is whole and exact, so nothing is left to resolve.
-    install = ["install", f"--find-links={wheels}", "--require-hashes", "--no-deps", "--no-warn-script-location"]
+    install = ["install", "--no-index", f"--find-links={wheels}", "--require-hashes", "--no-deps", "--no-warn-script-location"]
     _run(str(version / "bin/python"), "-I", str(pip), *options, *install, f"--requirement={package.folder / 'requirements.txt'}")
     for name in _KEPT:
         source = package.folder / name
