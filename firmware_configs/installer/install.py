@@ -19,7 +19,7 @@ from .package import Package
 from .places import USER, Places
 from .summary import summary
 from .trial import Change, read_trial
-from .versions import build_version, half_made, is_complete, remove_version
+from .versions import build_version, half_made, half_written, is_complete, remove_version
 
 Say = Callable[[str], None]
 
@@ -160,9 +160,8 @@ class Installation:
 
     def _is_left(self) -> bool:
         trial = read_trial(self._places)
-        return bool([path for path in half_made(self._places) if path != self._version]) or (
-            trial is not None and self._places.current_name() != trial.after
-        )
+        versions = [path for path in half_made(self._places) if path != self._version]
+        return bool(versions or half_written(self._places)) or (trial is not None and self._places.current_name() != trial.after)
 
     def _clear(self) -> None:
         trial = read_trial(self._places)
