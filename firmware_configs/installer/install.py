@@ -90,8 +90,8 @@ class Installation:
         checks.require_enrolment_file(self._request.enrol, self._request.code)
         if not (self._enrolled() or self._request.enrol or self._request.image):
             raise Refused(
-                "This board is not enrolled yet: give the file that the centre has made for it with --enrol FILE. "
-                "(--image makes a card whose board is enrolled at its first start.)"
+                "This board is not enrolled yet: give the file that the centre has made for it with --enrol FILE, or say --image "
+                "for a card whose board is enrolled at its first start."
             )
         checks.require_fitting(self._package, self._board(), self._machine)
         if not is_complete(self._version):

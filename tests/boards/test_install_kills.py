@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,10 +73,18 @@ def unpacked(root: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def built(root: Path, empty: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first board with versions 2.0 and 3.0 complete beside 1.0: where an upgrade is when it has only the change before it."""
+    """The first board with version 2.0 complete beside 1.0: where an upgrade is when it has only the change before it."""
     folder = tmp_path_factory.mktemp("built")
     with board(root, folder, [first, empty], keep=True) as made:
         unpack_software(made, "2.0")
+    return layer_of(folder)
+
+
+@pytest.fixture(scope="module")
+def broken(root: Path, empty: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with version 3.0, which does not work."""
+    folder = tmp_path_factory.mktemp("broken")
+    with board(root, folder, [first, empty], keep=True) as made:
         unpack_software(made, "3.0")
     return layer_of(folder)
 
@@ -200,10 +207,10 @@ def test_an_upgrade_killed_while_its_software_is_unpacked_is_finished_by_the_nex
 
 
 def test_a_version_that_does_not_work_is_taken_back_also_when_that_is_killed_at_any_step(
-    root: Path, empty: Path, first: Path, built: Path, tmp_path: Path
+    root: Path, empty: Path, first: Path, broken: Path, tmp_path: Path
 ) -> None:
     command = ["python3", "-I", "-B", "-c", _START, "/root/3.0"]
-    with board(root, tmp_path / "back", [built, first, empty]) as made:
+    with board(root, tmp_path / "back", [broken, first, empty]) as made:
         done = made.run("/root/3.0/install.sh")
         assert done.returncode == 1
         last = done.stdout.splitlines()[-1]
@@ -212,14 +219,14 @@ def test_a_version_that_does_not_work_is_taken_back_also_when_that_is_killed_at_
         assert in_service(made) == "1.0"
         require_at_rest(made)
         assert "3.0-" not in made.must("ls", "/opt/cxr-edge/versions")
-    with board(root, tmp_path / "calls", [built, first, empty]) as made:
+    with board(root, tmp_path / "calls", [broken, first, empty]) as made:
         calls = traced(made, command)
     begun = next(number for number, call in enumerate(calls) if "/trial" in call.about)
     # Of the removal of its folder only the beginning: from then on it is one that is not complete.
     steps = [call for call in calls[begun:] if not re.search(r"^AT_FDCWD|^\d+, ", call.about)]
     assert len(steps) > 8
     for number, call in enumerate(steps):
-        with board(root, tmp_path / str(number), [built, first, empty]) as made:
+        with board(root, tmp_path / str(number), [broken, first, empty]) as made:
             killed(made, command, call)
             made.must("/opt/cxr-edge/current/install.sh", "--confirm")
             assert in_service(made) == "1.0", call
@@ -228,9 +235,9 @@ def test_a_version_that_does_not_work_is_taken_back_also_when_that_is_killed_at_
 
 
 def test_no_way_back_where_the_earlier_version_cannot_read_the_outbox(
-    root: Path, empty: Path, first: Path, built: Path, tmp_path: Path
+    root: Path, empty: Path, first: Path, broken: Path, tmp_path: Path
 ) -> None:
-    with board(root, tmp_path / "board", [built, first, empty]) as made:
+    with board(root, tmp_path / "board", [broken, first, empty]) as made:
         made.write("/var/lib/cxr-edge/outbox.db", "2.0")
         done = made.run("/root/3.0/install.sh")
         assert done.returncode == 1
