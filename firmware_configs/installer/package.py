@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .errors import Refused
 
-
 PARTS = ("wheels", "installer", "install.sh", "systemd", "journald", "first-boot", "profiles", "package.json", "requirements.txt")
 """What belongs to a package; an enrolment file that someone has put beside it does not."""
 

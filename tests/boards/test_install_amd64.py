@@ -45,7 +45,8 @@ receipt_timeout_s = 1.0
 """
 # Everything but what was brought there: names, times of change, rights, targets of links, and what is in the files.
 _SEEN = (
-    r"find / -xdev \( -path /root -o -path /tmp -o -path /proc -o -path /sys -o -path /dev -o -path /run \) -prune -o -printf '%p %T@ %m %u %g %l\n'; "
+    r"find / -xdev \( -path /root -o -path /tmp -o -path /proc -o -path /sys -o -path /dev -o -path /run \) -prune -o "
+    r"-printf '%p %T@ %m %u %g %l\n'; "
     "find /opt /etc /var /srv -xdev -type f -exec sha256sum {} +"
 )
 # Of whoever adds and removes a user, the copies that Debian's own tools make of the lists.

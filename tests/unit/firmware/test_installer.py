@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from firmware_configs.installer.package import Package, open_package
 from firmware_configs.installer.places import Places
 from firmware_configs.installer.summary import summary
 from firmware_configs.installer.trial import Change, Trial, read_trial
+from tests.support.processes import find_program
 from tests.support.small_package import small_package, write_sums
 
 MACHINE = Machine(True, "aarch64", "3.11", "2.36", 1800, "Raspberry Pi 4 Model B Rev 1.4", lambda _path: 20_000)
@@ -309,9 +311,17 @@ def test_units_that_come_and_go_do_not_count_as_serving():
 
         def idle(self, names):
             Restless.asked += 1
-            return ["cxr-infer.service"] if Restless.asked % 3 == 0 else []
+            return ["cxr-infer.service"] if Restless.asked % 2 == 0 else []
 
-    assert units.wait_until_serving(Restless(), ["cxr-infer.service"], 0.2, steady_s=0.08) == ["cxr-infer.service"]
+    assert units.wait_until_serving(Restless(), ["cxr-infer.service"], 0.3, steady_s=0.2) == ["cxr-infer.service"]
+
+
+def test_systemd_understands_the_unit_that_ends_a_trial(tmp_path):
+    path = Path(units.__file__).with_name(units.CONFIRM)
+    (tmp_path / path.name).write_text(path.read_text().replace("/opt/cxr-edge/current/install.sh", "/bin/true"))
+    program = find_program("systemd-analyze", "systemd")
+    done = subprocess.run([program, "verify", "--man=no", str(tmp_path / path.name)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_end_says_who_this_is_and_where_the_page_is(board):
