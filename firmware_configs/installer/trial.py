@@ -11,6 +11,7 @@ The units of all versions start `current/bin/cxr-edge`, and `current` changes by
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -102,11 +103,20 @@ class Change:
                 f"The earlier version {trial.before} cannot read what the new one has written: the new one stays in service, and "
                 "no result is lost. `journalctl -u 'cxr-*'` says more."
             )
-        self.switch(trial.before)
-        self.start(trial.before)
+        self._return_to(trial.before)
         unlink_durably(self._places.trial)
         remove_version(self._places.versions / trial.after)
         return f"The earlier version {trial.before} is in service again, with every result."
+
+    def _return_to(self, name: str) -> None:
+        try:
+            self.switch(name)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            # At the start of a card whose root is read-only: its units stay as they are, which the next run puts right.
+            link_durably(self._places.current, f"versions/{name}")
+        self.start(name)
 
     def settle(self) -> str:
         """End a trial that was interrupted, one way or the other; return a sentence about what was done, if anything."""
@@ -123,8 +133,7 @@ class Change:
     def abandon(self, trial: Trial) -> str:
         """Take back a change that was cut off before its switch."""
         if trial.before and is_complete(self._places.versions / trial.before):
-            self.switch(trial.before)
-            self.start(trial.before)
+            self._return_to(trial.before)
         unlink_durably(self._places.trial)
         return f"A change to {trial.after} was cut off before it was made; {trial.before or 'nothing'} is in service."
 

@@ -131,9 +131,8 @@ def require_at_rest(made: Board) -> None:
     assert made.run("test", "-e", "/opt/cxr-edge/trial").returncode == 1
     assert not made.must("sh", "-c", 'for one in /opt/cxr-edge/versions/*; do [ -e "$one/.complete" ] || echo "$one"; done')
     assert not made.must("find", "/opt/cxr-edge", "/etc", "-name", "*.part")
-    made.must(
-        "sh", "-c", 'for one in /opt/cxr-edge/current/systemd/*; do cmp "$one" "/etc/systemd/system/${one##*/}" || exit 1; done'
-    )
+    same = 'for one in /opt/cxr-edge/current/systemd/*; do cmp "$one" "/etc/systemd/system/${one##*/}" || exit 1; done'
+    made.must("sh", "-c", same)
 
 
 def some_that_unpack(calls: list[Call]) -> list[Call]:

@@ -263,6 +263,20 @@ def test_a_version_whose_units_do_not_serve_is_left_again_with_its_units(board):
     assert manager.told == ["stop new", "reload", "restart old"]
 
 
+def test_on_a_card_with_a_read_only_root_the_link_goes_back_alone(board, monkeypatch):
+    change = Change(board, Manager(board, broken="new"), 0.1, Software)
+    change.begin("new")
+    change.switch("new")
+
+    def refuse(version, places):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("firmware_configs.installer.trial.put_files", refuse)
+    assert "The earlier version old is in service again" in change.settle()
+    assert (board.current_name(), unit(board), read_trial(board)) == ("old", "new", None)
+    assert units.differing(board.versions / "old", board), "the next run sees it"
+
+
 def test_there_is_no_way_back_to_a_version_that_cannot_read_the_outbox(board, monkeypatch):
     monkeypatch.setattr(Software, "reads", False)
     change = Change(board, Manager(board, broken="new"), 0.1, Software)
