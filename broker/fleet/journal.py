@@ -28,12 +28,6 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._end = 0
-        self._inode = 0
-
-    @property
-    def end(self) -> int:
-        """Bytes that were read or written so far."""
-        return self._end
 
     def news(self) -> list[Event]:
         """Return the events since the last call, of whoever wrote them.
@@ -44,10 +38,9 @@ class Journal:
         """
         try:
             with self._path.open("rb") as file:
-                inode, size = (found := os.fstat(file.fileno())).st_ino, found.st_size
-                if self._inode not in (0, inode) or size < self._end:
-                    raise AuthorityError(f"{self._path} was replaced by another file while this program ran; start it again.")
-                self._inode = inode
+                size = os.fstat(file.fileno()).st_size
+                if size < self._end:
+                    raise AuthorityError(f"{self._path} was replaced by an earlier one while this program ran; start it again.")
                 if size == self._end:
                     return []
                 file.seek(self._end)
@@ -91,7 +84,6 @@ class Journal:
                 except OSError:
                     os.ftruncate(file, self._end)
                     raise
-                self._inode = os.fstat(file).st_ino
             finally:
                 os.close(file)
         except OSError as error:

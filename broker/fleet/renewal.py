@@ -1,8 +1,8 @@
 """The centre's side of renewal: who is asked, what is signed, and who is refused because it was revoked.
 
 The centre decides when, as its clock is right. A device that is heard, and whose certificate is due, is asked; it answers with a
-request for a new key; it gets a certificate; it says that it uses it. Whatever is lost in between, it is asked again, and what it has
-stays good. The key that came in the enrolment file is due at once, and counts no more when the device has one of its own.
+request for a new key; it gets a certificate; it says that it uses it. Whatever is lost in between, it is asked again, and what it
+has stays good. The key that came in the enrolment file is due at once, and counts no more when the device has one of its own.
 """
 
 from __future__ import annotations
