@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from broker.errors import AuthorityError
 from broker.fleet import standing
 from broker.fleet.authority import CENTRE, Authority, require_private
-from broker.fleet.broker_process import Throwaway, cut
+from broker.fleet.broker_process import cut
 from broker.fleet.certificates import certificate_pem, key_pem, new_key
 from broker.fleet.paper import paper
-from broker.fleet.revoking import make_witness
+from broker.fleet.revoking import revoke_in_turn
 from broker.fleet.standing import Fleet, Issue
 from broker.fleet.table import Wanted, require_enrollable
 from edge.durable import write_durably
@@ -60,26 +60,25 @@ class _Key:
 
 
 def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options: Options) -> list[Made]:
-    """Enrol devices and write their files into `folder`. With `again`, earlier certificates of them count no more on return.
+    """Enrol devices and write their files into `folder`. With `again`, what they had before is shut out first.
 
     Raises:
         AuthorityError: if one of them cannot be enrolled, or a folder cannot be written; then none is. Or if the broker goes on
-            letting earlier certificates in; then all are, and the text says what to do.
+            letting earlier certificates in; then they are revoked, and enrolled when the same is said again.
     """
-    made, replaced, witnesses = _enrol(authority, wanted, folder, options)
+    with authority.turn() as fleet:
+        require_enrollable(wanted, fleet, again=options.again)
+        _keys(fleet, wanted, options, authority.now())
+        require_private(folder)
+        replaced = [one.device for one in wanted if one.device in fleet.members]
+        witnesses = [revoke_in_turn(authority, device) for device in replaced]
+    # Before the device counts again, so that no earlier card of it, which has the same name, is taken for the new one and renewed.
     if replaced:
         cut(authority, replaced, witnesses)
-    return made
-
-
-def _enrol(
-    authority: Authority, wanted: Sequence[Wanted], folder: Path, options: Options
-) -> tuple[list[Made], list[str], list[Throwaway]]:
     with authority.turn() as fleet:
         require_enrollable(wanted, fleet, again=options.again)
         now = authority.now()
         keys = _keys(fleet, wanted, options, now)
-        require_private(folder)
         lasts, before = authority.settings.lasts, (now + options.use_within).date()
         made: list[tuple[Wanted, ec.EllipticCurvePrivateKey, bytes, standing.Enrolled]] = []
         for one in wanted:
@@ -90,8 +89,6 @@ def _enrol(
             entry = standing.Enrolled(one.device, one.facility, serial, until, use_before, keys[one.facility].key_id)
             made.append((one, key, certificate_pem(certificate), entry))
         authority.record(standing.Making(now, [Issue(entry.device, entry.serial, entry.until) for *_, entry in made]))
-        replaced = [one.device for one in wanted if one.device in fleet.members]
-        witnesses = [make_witness(authority, device) for device in replaced]
         results = []
         try:
             for one, key, pem, _ in made:
@@ -117,7 +114,7 @@ def _enrol(
         except OSError as error:
             raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.") from None
         authority.record(standing.Enrolment(now, [entry for *_, entry in made]))
-    return results, replaced, witnesses
+    return results
 
 
 def _keys(fleet: Fleet, wanted: Sequence[Wanted], options: Options, now: datetime) -> dict[str, _Key]:

@@ -60,7 +60,7 @@ class Journal:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Wait until nobody else writes, and keep others from writing meanwhile."""
-        with (self._path.with_suffix(".lock")).open("ab") as lock:
+        with os.fdopen(os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -35,9 +35,14 @@ _LONGEST_PAUSE_S = 6 * 3600.0
 
 @dataclass
 class _Asked:
-    """What one device was asked. `serial`: of the certificate that was sent, empty while its request is waited for."""
+    """What one device was asked.
+
+    `since`: the certificate that it had then; a device that was enrolled again since is another. `serial`: of the one that was sent,
+    empty while its request is waited for.
+    """
 
     id: str
+    since: str
     at: float
     pause_s: float = _FIRST_PAUSE_S
     serial: str = ""
@@ -91,7 +96,7 @@ class Renewals:
         if asked is not None and now - asked.at < asked.pause_s:
             return []
         pause_s = _FIRST_PAUSE_S if asked is None else min(2 * asked.pause_s, _LONGEST_PAUSE_S)
-        asked = self._asked[device] = _Asked(secrets.token_hex(16), now, pause_s)
+        asked = self._asked[device] = _Asked(secrets.token_hex(16), used.serial, now, pause_s)
         return [Command(device=device, id=asked.id, verb="renew")]
 
     def _on_reply(self, reply: Reply) -> list[Command]:
@@ -110,8 +115,8 @@ class Renewals:
         authority, now = self._authority, self._authority.now()
         with authority.turn() as fleet:
             member = fleet.members.get(reply.device)
-            if member is None or member.used is None:
-                return []  # revoked meanwhile
+            if member is None or member.used is None or member.used.serial != asked.since:
+                return []  # revoked meanwhile, or enrolled again: then this may be a lost card that asks
             made = authority.maker.client(reply.device, key, now, authority.settings.lasts)
             asked.serial = f"{made.serial_number:x}"
             authority.record(Renewal(now, Issue(reply.device, asked.serial, made.not_valid_after_utc)))
