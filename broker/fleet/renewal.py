@@ -37,8 +37,8 @@ _LONGEST_PAUSE_S = 6 * 3600.0
 class _Asked:
     """What one device was asked.
 
-    `since`: the certificate that it had then; a device that was enrolled again since is another. `serial`: of the one that was sent,
-    empty while its request is waited for.
+    `since`: the certificate that it had then; a device that was enrolled again since is another. `serial`: of the one that was
+    sent, empty while its request is waited for.
     """
 
     id: str

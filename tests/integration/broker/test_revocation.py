@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,17 @@ def fleet(tmp_path: Path) -> Fleet:
     return made
 
 
+@contextlib.contextmanager
+def connected(fleet: Fleet, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
+    """A TLS connection on which a connection of MQTT was asked for."""
+    with (
+        socket.create_connection(("127.0.0.1", fleet.mqtt), 5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as tls,
+    ):
+        tls.sendall(bytes.fromhex("101100044d51545405020014000004") + b"test")
+        yield tls
+
+
 def lets_in(fleet: Fleet, home: Path, session: ssl.SSLSession | None = None, context: ssl.SSLContext | None = None) -> bool:
     """Whether the broker answers the MQTT connection request of this certificate."""
     if context is None:
@@ -33,10 +46,8 @@ def lets_in(fleet: Fleet, home: Path, session: ssl.SSLSession | None = None, con
         context = ssl.create_default_context(cafile=str(ca))
         context.load_cert_chain(cert, key)
     try:
-        with socket.create_connection(("127.0.0.1", fleet.mqtt), 5) as plain:
-            with context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as tls:
-                tls.sendall(bytes.fromhex("101100044d51545405020014000004") + b"test")
-                return bool(tls.recv(4))
+        with connected(fleet, context, session) as tls:
+            return bool(tls.recv(4))
     except OSError:
         return False
 
@@ -79,11 +90,9 @@ def test_a_resumed_tls_session_does_not_get_past_the_list(fleet: Fleet) -> None:
             context = ssl.create_default_context(cafile=str(ca))
             context.maximum_version = version
             context.load_cert_chain(cert, key)
-            with socket.create_connection(("127.0.0.1", fleet.mqtt), 5) as plain:
-                with context.wrap_socket(plain, server_hostname="127.0.0.1") as tls:
-                    tls.sendall(bytes.fromhex("101100044d51545405020014000004") + b"test")
-                    assert tls.recv(4)
-                    session = tls.session
+            with connected(fleet, context) as tls:
+                assert tls.recv(4)
+                session = tls.session
             assert session is not None
             assert lets_in(fleet, card.home, session, context)
             run("revoke", "clinic-1", "--dir", fleet.dir)
