@@ -154,8 +154,11 @@ class Authority:
         """Have the journal alone: the fleet changes by `record` only. At the end the list of revoked certificates follows it.
 
         Raises:
-            AuthorityError: if the folder cannot be written.
+            AuthorityError: if the folder cannot be written, or the clock cannot be right.
         """
+        began = self.maker.certificate.not_valid_before_utc
+        if (now := self.now()) < began:
+            raise AuthorityError(f"This machine's clock says {now:%Y-%m-%d}, long before the authority was made; set the clock.")
         try:
             with self._journal.turn():
                 yield self.fleet()

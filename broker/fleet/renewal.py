@@ -107,7 +107,8 @@ class Renewals:
             log.warning("%s does not renew its certificate: %.200r.", reply.device, reply.detail)
             return []
         if asked.serial:
-            self._installed(reply.device, asked.serial)
+            if reply.request is None:  # else what it asked for came twice, which says nothing of the certificate
+                self._installed(reply.device, asked.serial)
             return []
         if reply.request is None or (key := _requested(reply.request, reply.device)) is None:
             log.warning("%s asks for a certificate in a way that is not understood.", reply.device)
