@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.errors import AuthorityError
 from broker.fleet.certificates import Maker
-from broker.fleet.journal import Journal
+from broker.fleet.journal import Journal, locked
 from broker.fleet.standing import Event, Fleet
 from edge.contract.errors import UNREADABLE
 from edge.durable import write_durably
@@ -163,6 +163,15 @@ class Authority:
             with self._journal.turn():
                 yield self.fleet()
                 self._write_crl()
+        except OSError as error:
+            raise AuthorityError(f"The authority in {self.folder} cannot be written ({error.strerror or error}).") from None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from enrolling meanwhile, without holding up those who renew or revoke. Raises AuthorityError."""
+        try:
+            with locked(self.folder / "enrolling.lock"):
+                yield
         except OSError as error:
             raise AuthorityError(f"The authority in {self.folder} cannot be written ({error.strerror or error}).") from None
 

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -57,12 +58,9 @@ class Journal:
         self._end += whole
         return events
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Wait until nobody else writes, and keep others from writing meanwhile."""
-        with os.fdopen(os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return locked(self._path.with_suffix(".lock"))
 
     def append(self, event: Event) -> None:
         """Add an event, in one's turn and after `news` has told nothing new; on return it survives a power cut.
@@ -99,3 +97,11 @@ def _acknowledged(content: bytes) -> int:
     end = content.rfind(b"\n") + 1
     last = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
     return last if b"\0" in content[last:end] else end
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for it. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

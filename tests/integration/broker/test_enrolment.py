@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.soak.clocks import Clocks
+from tests.support import messages
 from tests.support.clinic import Device, small_picture
 from tests.support.fleet import Fleet, make_fleet, run
-from tests.support.processes import wait_for
+from tests.support.processes import end, running, wait_for, wait_for_port
 from tests.support.wire_device import wire_device
 
 
@@ -35,7 +38,21 @@ def test_from_nothing_to_a_result(tmp_path: Path) -> None:
     said = fleet.enrol(device)
     assert "This board is clinic-1 of Clinic 1" in said
     assert 'device = "clinic-1"        # is filled in' in device.config.read_text()
-    with fleet.mosquitto(), fleet.aggregator() as centre:
+    broker = [sys.executable, "-m", "broker.cli", "mosquitto", "--dir", str(fleet.dir)]
+    with running(broker, tmp_path / "broker.log") as process:
+        wait_for_port(fleet.mqtt, process, tmp_path / "broker.log")
+        first_result(fleet, device)
+    for path in (fleet.dir, fleet.out, device.state / "identity"):
+        for file in (path, *path.rglob("*")):
+            assert not stat.S_IMODE(file.stat().st_mode) & 0o077, file
+    secrets = [(device.state / "identity" / "site.key").read_text().split()[0], fleet.code("clinic-1")]
+    for log in (device.log, *fleet.folder.glob("aggregator*.log")):
+        assert not any(secret in log.read_text() for secret in (*secrets, "PRIVATE KEY"))
+    assert not any(secrets[0].encode() in content for content in tree(fleet.dir).values())
+
+
+def first_result(fleet: Fleet, device: Device) -> None:
+    with fleet.aggregator() as centre:
         device.start()
         try:
             small_picture(device.inbox / "a.png", 1)
@@ -47,20 +64,10 @@ def test_from_nothing_to_a_result(tmp_path: Path) -> None:
             assert "readable, good until" in run_check(device.config)
         finally:
             device.stop()
-    for path in (fleet.dir, fleet.out, device.state / "identity"):
-        for file in (path, *path.rglob("*")):
-            assert not stat.S_IMODE(file.stat().st_mode) & 0o077, file
-    secrets = [(device.state / "identity" / "site.key").read_text().split()[0], fleet.code("clinic-1")]
-    for log in (device.log, centre.log):
-        assert not any(secret in log.read_text() for secret in (*secrets, "PRIVATE KEY"))
-    assert not any(secrets[0].encode() in content for content in tree(fleet.dir).values())
 
 
 def run_check(config: Path) -> str:
     """`cxr-edge check`: exit status 1 for reasons of the test machine."""
-    import subprocess
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-m", "edge.cli", "check", "--config", str(config)], capture_output=True, text=True, check=False
     )
@@ -281,6 +288,11 @@ def test_nobody_takes_over_the_session_of_another(tmp_path: Path) -> None:
                 wait_for(lambda: thief.connected.is_set() and len(thief.granted) > 1, "it comes back under another client id")
         assert victim.disconnections == 0
         assert not centre.said("is lost")
+        # Nor does the aggregator lose its own: what comes while it is away waits for it.
+        end(centre.process)
+        assert victim.answer_to(victim.send(messages.result("clinic-1", 1))) == "Success"
+        with fleet.aggregator():
+            wait_for(lambda: fleet.outcomes("clinic-1"), "the aggregator gets what came meanwhile")
 
 
 def test_names_of_the_centre_are_no_devices(fleet: Fleet) -> None:
