@@ -81,7 +81,7 @@ def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options:
             require_private(folder)
             replaced = [one.device for one in wanted if one.device in fleet.members]
             witnesses = [revoke_in_turn(authority, device) for device in replaced]
-        # Before the device counts again, so that no earlier card of it, which has the same name, is taken for the new one and renewed.
+        # Before the device counts again: an earlier card of it has the same name, and would be taken for the new one and renewed.
         if replaced:
             cut(authority, replaced, witnesses)
         prepared = [_prepare(authority, one, keys[one.facility], now, options) for one in wanted]

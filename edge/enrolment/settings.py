@@ -32,7 +32,8 @@ def fill(text: str, values: Mapping[tuple[str, str], str]) -> str:
             done.append(f"{found[1]}{json.dumps(left.pop((table, found[2])), ensure_ascii=False)}{found[4]}")
             continue
         done.append(line)
-    for (table, key), value in sorted(left.items(), key=lambda item: begins.get(item[0][0], -1), reverse=True):
+    # From the end on, so that the places of the others stay, and each before the one that was put there last.
+    for (table, key), value in sorted(reversed(left.items()), key=lambda item: begins.get(item[0][0], -1), reverse=True):
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
         if table in begins:
             done.insert(begins[table], line)
