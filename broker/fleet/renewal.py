@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 60.0
 _LONGEST_PAUSE_S = 6 * 3600.0
+_RELOAD_EVERY_S = 60.0
 
 
 @dataclass
@@ -55,6 +56,9 @@ class Renewals:
         self._authority = authority
         self._lock = threading.Lock()
         self._asked: dict[str, _Asked] = {}
+        self._said = ""
+        self._to_reload = False
+        self._reloaded = float("-inf")
 
     def revoked(self, serial: str) -> bool:
         """Return whether a certificate counts no more. `serial` is hexadecimal, in any way of writing it.
@@ -73,8 +77,23 @@ class Renewals:
                 try:
                     commands += self._answer(decision)
                 except AuthorityError as error:
-                    log.error("A certificate could not be renewed: %s", error)
+                    self._say_once(str(error))
+            self._reload()
         return commands
+
+    def _reload(self) -> None:
+        """Let the broker know what is revoked since; not often, as it keeps every list that it has ever read."""
+        if self._to_reload and time.monotonic() - self._reloaded >= _RELOAD_EVERY_S:
+            self._to_reload, self._reloaded = False, time.monotonic()
+            try:
+                reload(self._authority)
+            except AuthorityError as error:
+                self._say_once(str(error))
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence != self._said:
+            self._said = sentence
+            log.error("Certificates are not renewed, or not all: %s", sentence)
 
     def _answer(self, decision: Decision) -> list[Command]:
         match decision:
@@ -128,11 +147,9 @@ class Renewals:
         with self._authority.turn() as fleet:
             before = len(fleet.revoked)
             self._authority.record(Installed(self._authority.now(), device, serial))
-            changed = len(fleet.revoked) > before
+            self._to_reload |= len(fleet.revoked) > before
         del self._asked[device]
         log.info("%s has renewed its certificate.", device)
-        if changed:
-            reload(self._authority)
 
 
 def _requested(request: str, device: str) -> ec.EllipticCurvePublicKey | None:

@@ -22,10 +22,10 @@ NOBODY = 65534
 ROOT = Path(__file__).parents[3]
 PROFILE = """device = "x"
 facility = "x"
-state = "state"
-site_key = "state/identity/site.key"
+state = "../state"
+site_key = "../state/identity/site.key"
 [watch]
-folder = "inbox"
+folder = "../inbox"
 [page]
 pin = "page.pin"
 """
@@ -49,7 +49,7 @@ def made(place: Path) -> tuple[Path, str]:
 
 def call(place: Path, file: Path, code: str) -> subprocess.CompletedProcess[str]:
     (place / "profile.toml").write_text(PROFILE)
-    arguments = ["enrol", str(file), "--config", str(place / "device.toml"), "--profile", str(place / "profile.toml")]
+    arguments = ["enrol", str(file), "--config", str(place / "etc" / "device.toml"), "--profile", str(place / "profile.toml")]
     return subprocess.run(
         [sys.executable, "-m", "edge.cli", *arguments], input=code, capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -66,10 +66,11 @@ def test_files_belong_to_who_runs_the_device(place: Path) -> None:
     assert done.returncode == 0, done.stderr
     owner = NOBODY if root else os.geteuid()
     identity = place / "state" / "identity"
-    for path in (identity, *identity.iterdir(), place / "page.pin"):
+    for path in (identity, *identity.iterdir(), place / "etc" / "page.pin"):
         assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (owner, 0), path
     assert sorted(path.name for path in identity.iterdir()) == ["ca.pem", "centre.pem", "device.pem", "site.key"]
-    config = (place / "device.toml").stat()
+    assert (place / "etc").stat().st_mode & 0o777 == 0o755
+    config = (place / "etc" / "device.toml").stat()
     assert (config.st_uid, config.st_mode & 0o777) == (0 if root else owner, 0o640 if root else 0o600)
     if root:
         assert config.st_gid == NOBODY
@@ -94,4 +95,4 @@ def test_a_link_that_a_process_has_laid_leads_root_nowhere(place: Path) -> None:
     assert "Permission denied" in done.stderr
     assert "Traceback" not in done.stderr
     assert target.read_text() == "root's own"
-    assert not (place / "device.toml").exists()
+    assert not (place / "etc" / "device.toml").exists()
