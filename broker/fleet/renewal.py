@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 60.0
 _LONGEST_PAUSE_S = 6 * 3600.0
-_RELOAD_EVERY_S = 60.0
 
 
 @dataclass
@@ -57,8 +56,6 @@ class Renewals:
         self._lock = threading.Lock()
         self._asked: dict[str, _Asked] = {}
         self._said = ""
-        self._to_reload = False
-        self._reloaded = float("-inf")
 
     def revoked(self, serial: str) -> bool:
         """Return whether a certificate counts no more. `serial` is hexadecimal, in any way of writing it.
@@ -78,17 +75,7 @@ class Renewals:
                     commands += self._answer(decision)
                 except AuthorityError as error:
                     self._say_once(str(error))
-            self._reload()
         return commands
-
-    def _reload(self) -> None:
-        """Let the broker know what is revoked since; not often, as it keeps every list that it has ever read."""
-        if self._to_reload and time.monotonic() - self._reloaded >= _RELOAD_EVERY_S:
-            self._to_reload, self._reloaded = False, time.monotonic()
-            try:
-                reload(self._authority)
-            except AuthorityError as error:
-                self._say_once(str(error))
 
     def _say_once(self, sentence: str) -> None:
         if sentence != self._said:
@@ -147,9 +134,11 @@ class Renewals:
         with self._authority.turn() as fleet:
             before = len(fleet.revoked)
             self._authority.record(Installed(self._authority.now(), device, serial))
-            self._to_reload |= len(fleet.revoked) > before
+            changed = len(fleet.revoked) > before
         del self._asked[device]
         log.info("%s has renewed its certificate.", device)
+        if changed:  # the key that came in its file counts no more
+            reload(self._authority)
 
 
 def _requested(request: str, device: str) -> ec.EllipticCurvePublicKey | None:
