@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +135,10 @@ class Fleet:
         [row] = [row for row in rows if row["device"] == device]
         return dict(row)
 
+    def identity(self, home: Path) -> Path:
+        """Return the key and certificate of an enrolled device."""
+        return home / "state" / "identity" / "device.pem"
+
     def tls(self, home: Path) -> tuple[Path, Path, Path]:
         """Return authority, certificate and key of an enrolled device, for a client of the test's own."""
         identity = home / "state" / "identity"
@@ -171,3 +177,26 @@ def make_fleet(folder: Path, *more: object) -> Fleet:
     os.makedirs(folder, exist_ok=True)
     run("init", fleet.dir, "--host", "127.0.0.1", "--mqtt-port", fleet.mqtt, "--https-port", fleet.https, *more)
     return fleet
+
+
+@contextlib.contextmanager
+def mqtt_socket(fleet: Fleet, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
+    """A TLS connection to the broker on which a connection of MQTT was asked for."""
+    with (
+        socket.create_connection(("127.0.0.1", fleet.mqtt), 5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as tls,
+    ):
+        tls.sendall(bytes.fromhex("101100044d51545405020014000004") + b"test")
+        yield tls
+
+
+def lets_in(fleet: Fleet, pem: Path, session: ssl.SSLSession | None = None, context: ssl.SSLContext | None = None) -> bool:
+    """Whether the broker answers the connection request of who has that key and certificate."""
+    if context is None:
+        context = ssl.create_default_context(cafile=str(fleet.dir / "ca.pem"))
+        context.load_cert_chain(pem)
+    try:
+        with mqtt_socket(fleet, context, session) as tls:
+            return bool(tls.recv(4))
+    except OSError:
+        return False

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import ssl
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from broker.fleet.authority import Authority
 from broker.fleet.standing import Revocation
-from tests.support.fleet import Fleet, make_fleet, run
+from tests.support.fleet import Fleet, lets_in, make_fleet, mqtt_socket, run
 from tests.support.processes import running, wait_for
 
 
@@ -26,30 +23,6 @@ def fleet(tmp_path: Path) -> Fleet:
     table.write_text("device,facility\nclinic-1,Clinic\nclinic-2,Clinic\n")
     made.enroll("--table", table)
     return made
-
-
-@contextlib.contextmanager
-def connected(fleet: Fleet, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
-    """A TLS connection on which a connection of MQTT was asked for."""
-    with (
-        socket.create_connection(("127.0.0.1", fleet.mqtt), 5) as plain,
-        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as tls,
-    ):
-        tls.sendall(bytes.fromhex("101100044d51545405020014000004") + b"test")
-        yield tls
-
-
-def lets_in(fleet: Fleet, home: Path, session: ssl.SSLSession | None = None, context: ssl.SSLContext | None = None) -> bool:
-    """Whether the broker answers the MQTT connection request of this certificate."""
-    if context is None:
-        ca, cert, key = fleet.tls(home)
-        context = ssl.create_default_context(cafile=str(ca))
-        context.load_cert_chain(cert, key)
-    try:
-        with connected(fleet, context, session) as tls:
-            return bool(tls.recv(4))
-    except OSError:
-        return False
 
 
 def test_a_live_connection_is_cut_and_the_next_refused(fleet: Fleet) -> None:
@@ -76,10 +49,10 @@ def test_a_live_connection_is_cut_and_the_next_refused(fleet: Fleet) -> None:
         # Again does no harm, also to a broker that was started anew.
         broker.stop()
         broker.start()
-        assert not lets_in(fleet, card.home)
-        assert lets_in(fleet, other.home)
+        assert not lets_in(fleet, fleet.identity(card.home))
+        assert lets_in(fleet, fleet.identity(other.home))
         run("revoke", "clinic-1", "--dir", fleet.dir)
-        assert not lets_in(fleet, card.home)
+        assert not lets_in(fleet, fleet.identity(card.home))
 
 
 def test_a_resumed_tls_session_does_not_get_past_the_list(fleet: Fleet) -> None:
@@ -90,13 +63,13 @@ def test_a_resumed_tls_session_does_not_get_past_the_list(fleet: Fleet) -> None:
             context = ssl.create_default_context(cafile=str(ca))
             context.maximum_version = version
             context.load_cert_chain(cert, key)
-            with connected(fleet, context) as tls:
+            with mqtt_socket(fleet, context) as tls:
                 assert tls.recv(4)
                 session = tls.session
             assert session is not None
-            assert lets_in(fleet, card.home, session, context)
+            assert lets_in(fleet, fleet.identity(card.home), session, context)
             run("revoke", "clinic-1", "--dir", fleet.dir)
-            assert not lets_in(fleet, card.home, session, context)
+            assert not lets_in(fleet, fleet.identity(card.home), session, context)
             fleet.enroll("clinic-1", "--facility", "Clinic", "--again")
             fleet.enrol(card)
 
@@ -130,10 +103,10 @@ def test_what_a_revoked_device_has_sealed_is_refused(fleet: Fleet, tmp_path: Pat
 def test_a_broker_that_was_off_refuses_when_it_starts(fleet: Fleet) -> None:
     card = fleet.device("clinic-1")
     with fleet.mosquitto():
-        assert lets_in(fleet, card.home)
+        assert lets_in(fleet, fleet.identity(card.home))
     assert "refuses clinic-1 from its next start on" in run("revoke", "clinic-1", "--dir", fleet.dir)
     with fleet.mosquitto():
-        assert not lets_in(fleet, card.home)
+        assert not lets_in(fleet, fleet.identity(card.home))
 
 
 def test_cut_off_between_journal_and_list_it_is_made_good_by_the_next_command(fleet: Fleet) -> None:
@@ -143,9 +116,9 @@ def test_cut_off_between_journal_and_list_it_is_made_good_by_the_next_command(fl
         authority.fleet()
         authority.record(Revocation(authority.now(), "clinic-1"))
     with fleet.mosquitto():
-        assert lets_in(fleet, card.home)
+        assert lets_in(fleet, fleet.identity(card.home))
         run("revoke", "clinic-1", "--dir", fleet.dir)
-        assert not lets_in(fleet, card.home)
+        assert not lets_in(fleet, fleet.identity(card.home))
 
 
 def test_a_stranger_process_with_the_number_of_the_broker_is_left_alone(fleet: Fleet, tmp_path: Path) -> None:
