@@ -102,7 +102,8 @@ def enroll(
     wanted = [Wanted(device or "", facility or "")] if table is None else read_table(table)
     known = dict(authority.fleet().key_of)
     paper_key = _typed(site_key_paper) if site_key_paper else None
-    for made in enrol(authority, wanted, out, Options(timedelta(days=use_within), again, new_site_key, paper_key)):
+    all_made = enrol(authority, wanted, out, Options(timedelta(days=use_within), again, new_site_key, paper_key))
+    for made in all_made:
         click.echo(f"{made.device} ({made.facility}): {made.file} and, to print, {made.paper}")
         if not made.carried:
             click.echo(f"  Its file has no site key: key {made.key_id} of {made.facility} is typed from its paper at the device.")
@@ -111,7 +112,8 @@ def enroll(
             f"{', '.join(cuts)}: a new site key. Patients from before and after it are not joined at the centre, and its other"
         )
         click.echo("devices need the new paper: cxr-edge key restore.")
-    click.echo("Print the papers, send file and code by two ways, then delete both here: the site key is kept nowhere else.")
+    kept = ": the site key is kept nowhere else" if any(made.carried for made in all_made) else ""
+    click.echo(f"Print the papers, send file and code by two ways, then delete both here{kept}.")
 
 
 @click.command()

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.errors import AuthorityError
 from broker.fleet.certificates import Maker
-from broker.fleet.journal import Journal
+from broker.fleet.journal import Journal, locked
 from broker.fleet.standing import Event, Fleet
 from edge.contract.errors import UNREADABLE
 from edge.durable import write_durably
@@ -154,12 +154,24 @@ class Authority:
         """Have the journal alone: the fleet changes by `record` only. At the end the list of revoked certificates follows it.
 
         Raises:
-            AuthorityError: if the folder cannot be written.
+            AuthorityError: if the folder cannot be written, or the clock cannot be right.
         """
+        began = self.maker.certificate.not_valid_before_utc
+        if (now := self.now()) < began:
+            raise AuthorityError(f"This machine's clock says {now:%Y-%m-%d}, long before the authority was made; set the clock.")
         try:
             with self._journal.turn():
                 yield self.fleet()
                 self._write_crl()
+        except OSError as error:
+            raise AuthorityError(f"The authority in {self.folder} cannot be written ({error.strerror or error}).") from None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from enrolling meanwhile, without holding up those who renew or revoke. Raises AuthorityError."""
+        try:
+            with locked(self.folder / "enrolling.lock"):
+                yield
         except OSError as error:
             raise AuthorityError(f"The authority in {self.folder} cannot be written ({error.strerror or error}).") from None
 

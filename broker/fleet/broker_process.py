@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,13 +23,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from broker.errors import AuthorityError
 from broker.fleet.authority import Authority
 from broker.fleet.certificates import certificate_pem, key_pem, new_key
-from broker.mqtt import Address, new_client
 
 WITHIN_S = 10.0
 """In what time a live connection is cut; if not, the caller hears of it."""
 
 _MINUTES = timedelta(minutes=5)
 _PAUSE_S = 0.1
+
+# MQTT 3.1.1, 3.1 to 3.3 and 3.14: a clean session for 10 s; the client id is replaced by the name.
+_CONNECT = b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01x"
+_CONNACK, _DISCONNECT = b"\x20", b"\xe0\0"
+
+Answer = Literal["in", "out", "silent"]
+"""Whether the broker lets a certificate in, or does not answer in time."""
 
 
 class Throwaway:
@@ -43,39 +51,39 @@ class Throwaway:
         """Its serial number as in the journal."""
         return f"{self.certificate.serial_number:x}"
 
-    def admitted(self, port: int, timeout_s: float) -> bool:
-        """Connect under the name, and go again; return whether the broker let us in.
+    def admitted(self, port: int, timeout_s: float) -> Answer:
+        """Connect under the name, and go again; return what the broker says to it.
 
         Raises:
             AuthorityError: if no broker listens there.
         """
+        context = self._context()
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout_s) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+            ):
+                tls.sendall(_CONNECT)
+                answer = tls.recv(4)
+                if answer[:1] == _CONNACK and answer[3:] == b"\0":
+                    tls.sendall(_DISCONNECT)
+                    return "in"
+                return "out"
+        except ConnectionRefusedError:
+            raise AuthorityError(f"No broker listens on port {port} of this machine.") from None
+        except TimeoutError:
+            return "silent"
+        except OSError:  # of TLS too
+            return "out"
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self._authority.ca))
         with tempfile.TemporaryDirectory(prefix=".connect-", dir=self._authority.folder) as folder:
             pem = Path(folder) / "throwaway.pem"
             with os.fdopen(os.open(pem, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(key_pem(self._key) + certificate_pem(self.certificate))
-            client = new_client(Address("127.0.0.1", port, True, self._authority.ca, pem, pem), "")
-        answered, let_in = threading.Event(), threading.Event()
-
-        def on_connect(_client: object, _data: object, _flags: object, reason: object, _properties: object) -> None:
-            if not getattr(reason, "is_failure", True):
-                let_in.set()
-            answered.set()
-
-        client.on_connect = on_connect
-        client.on_disconnect = lambda *_: answered.set()
-        try:
-            client.connect("127.0.0.1", port)
-        except ConnectionRefusedError:
-            raise AuthorityError(f"No broker listens on port {port} of this machine.") from None
-        except (OSError, ValueError):  # the handshake failed
-            return False
-        client.loop_start()
-        try:
-            answered.wait(timeout_s)
-            return let_in.is_set()
-        finally:
-            client.disconnect()
-            client.loop_stop()
+            context.load_cert_chain(pem)
+        return context
 
 
 def reload(authority: Authority) -> bool:
@@ -120,9 +128,9 @@ def cut(authority: Authority, devices: Sequence[str], witnesses: Sequence[Throwa
         return False
     port, until = authority.settings.mqtt_port, time.monotonic() + WITHIN_S
     for device, witness in zip(devices, witnesses, strict=True):
-        while witness.admitted(port, WITHIN_S):
+        while witness.admitted(port, WITHIN_S) != "out":
             _pause(until, f"The broker still lets certificates of {device} in, which are revoked; start the broker again now.")
-        while not Throwaway(authority, device).admitted(port, WITHIN_S):
+        while Throwaway(authority, device).admitted(port, WITHIN_S) != "in":
             _pause(until, f"{device} is revoked, but its connection could not be ended; start the broker again now.")
     return True
 

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from broker.errors import AuthorityError
 from broker.fleet import standing
 from broker.fleet.authority import CENTRE, Authority, require_private
-from broker.fleet.broker_process import Throwaway, cut
+from broker.fleet.broker_process import cut
 from broker.fleet.certificates import certificate_pem, key_pem, new_key
 from broker.fleet.paper import paper
-from broker.fleet.revoking import make_witness
+from broker.fleet.revoking import revoke_in_turn
 from broker.fleet.standing import Fleet, Issue
 from broker.fleet.table import Wanted, require_enrollable
 from edge.durable import write_durably
@@ -52,6 +50,15 @@ class Made:
 
 
 @dataclass(frozen=True)
+class _Prepared:
+    """What becomes a file, a paper and an entry of the journal."""
+
+    content: Enrolment
+    key: SiteKey | None
+    entry: standing.Enrolled
+
+
+@dataclass(frozen=True)
 class _Key:
     """What a facility's files say of the site key."""
 
@@ -60,64 +67,64 @@ class _Key:
 
 
 def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options: Options) -> list[Made]:
-    """Enrol devices and write their files into `folder`. With `again`, earlier certificates of them count no more on return.
+    """Enrol devices and write their files into `folder`. With `again`, what they had before is shut out first.
 
     Raises:
         AuthorityError: if one of them cannot be enrolled, or a folder cannot be written; then none is. Or if the broker goes on
-            letting earlier certificates in; then all are, and the text says what to do.
+            letting earlier certificates in; then they are revoked, and enrolled when the same is said again.
     """
-    made, replaced, witnesses = _enrol(authority, wanted, folder, options)
-    if replaced:
-        cut(authority, replaced, witnesses)
+    with authority.alone():
+        with authority.turn() as fleet:
+            require_enrollable(wanted, fleet, again=options.again)
+            now = authority.now()
+            keys = _keys(fleet, wanted, options, now)
+            require_private(folder)
+            replaced = [one.device for one in wanted if one.device in fleet.members]
+            witnesses = [revoke_in_turn(authority, device) for device in replaced]
+        # Before the device counts again: an earlier card of it has the same name, and would be taken for the new one and renewed.
+        if replaced:
+            cut(authority, replaced, witnesses)
+        prepared = [_prepare(authority, one, keys[one.facility], now, options) for one in wanted]
+        with authority.turn():
+            authority.record(standing.Making(now, [Issue(one.entry.device, one.entry.serial, one.entry.until) for one in prepared]))
+        try:
+            made = [_write(folder, one) for one in prepared]  # takes long, and holds up nobody
+        except OSError as error:
+            raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.") from None
+        with authority.turn():
+            authority.record(standing.Enrolment(now, [one.entry for one in prepared]))
     return made
 
 
-def _enrol(
-    authority: Authority, wanted: Sequence[Wanted], folder: Path, options: Options
-) -> tuple[list[Made], list[str], list[Throwaway]]:
-    with authority.turn() as fleet:
-        require_enrollable(wanted, fleet, again=options.again)
-        now = authority.now()
-        keys = _keys(fleet, wanted, options, now)
-        require_private(folder)
-        lasts, before = authority.settings.lasts, (now + options.use_within).date()
-        made: list[tuple[Wanted, ec.EllipticCurvePrivateKey, bytes, standing.Enrolled]] = []
-        for one in wanted:
-            key = new_key()
-            certificate = authority.maker.client(one.device, key.public_key(), now, lasts)
-            until, serial = certificate.not_valid_after_utc, f"{certificate.serial_number:x}"
-            use_before = datetime.combine(before, time(), timezone.utc)
-            entry = standing.Enrolled(one.device, one.facility, serial, until, use_before, keys[one.facility].key_id)
-            made.append((one, key, certificate_pem(certificate), entry))
-        authority.record(standing.Making(now, [Issue(entry.device, entry.serial, entry.until) for *_, entry in made]))
-        replaced = [one.device for one in wanted if one.device in fleet.members]
-        witnesses = [make_witness(authority, device) for device in replaced]
-        results = []
-        try:
-            for one, key, pem, _ in made:
-                code, site_key = new_code(), keys[one.facility]
-                content = Enrolment(
-                    device=one.device,
-                    facility=one.facility,
-                    url=authority.settings.url,
-                    https=authority.settings.https,
-                    ca=authority.ca.read_text("ascii"),
-                    identity=(key_pem(key) + pem).decode("ascii"),
-                    centre=authority.files(CENTRE).cert.read_text("ascii"),
-                    site_key=key_text(site_key.key).decode("ascii") if site_key.key else "",
-                    key_id=site_key.key_id,
-                    made=now,
-                    use_before=before,
-                )
-                file, sheet = folder / f"{one.device}.enrol", folder / f"{one.device}.txt"
-                write_durably(file, lock(content, code))
-                text = paper(one.device, one.facility, code, before, site_key.key, site_key.key_id)
-                write_durably(sheet, text.encode("ascii"))
-                results.append(Made(one.device, one.facility, file, sheet, site_key.key_id, site_key.key is not None))
-        except OSError as error:
-            raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.") from None
-        authority.record(standing.Enrolment(now, [entry for *_, entry in made]))
-    return results, replaced, witnesses
+def _prepare(authority: Authority, one: Wanted, site: _Key, now: datetime, options: Options) -> _Prepared:
+    settings, key = authority.settings, new_key()
+    certificate = authority.maker.client(one.device, key.public_key(), now, settings.lasts)
+    before = (now + options.use_within).date()
+    content = Enrolment(
+        device=one.device,
+        facility=one.facility,
+        url=settings.url,
+        https=settings.https,
+        ca=authority.ca.read_text("ascii"),
+        identity=(key_pem(key) + certificate_pem(certificate)).decode("ascii"),
+        centre=authority.files(CENTRE).cert.read_text("ascii"),
+        site_key=key_text(site.key).decode("ascii") if site.key else "",
+        key_id=site.key_id,
+        made=now,
+        use_before=before,
+    )
+    until, serial = certificate.not_valid_after_utc, f"{certificate.serial_number:x}"
+    last = datetime.combine(before, time(), timezone.utc)
+    return _Prepared(content, site.key, standing.Enrolled(one.device, one.facility, serial, until, last, site.key_id))
+
+
+def _write(folder: Path, one: _Prepared) -> Made:
+    content, code = one.content, new_code()
+    file, sheet = folder / f"{content.device}.enrol", folder / f"{content.device}.txt"
+    write_durably(file, lock(content, code))
+    text = paper(content.device, content.facility, code, content.use_before, one.key, content.key_id)
+    write_durably(sheet, text.encode("ascii"))
+    return Made(content.device, content.facility, file, sheet, content.key_id, one.key is not None)
 
 
 def _keys(fleet: Fleet, wanted: Sequence[Wanted], options: Options, now: datetime) -> dict[str, _Key]:

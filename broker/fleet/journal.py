@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -28,12 +29,6 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._end = 0
-        self._inode = 0
-
-    @property
-    def end(self) -> int:
-        """Bytes that were read or written so far."""
-        return self._end
 
     def news(self) -> list[Event]:
         """Return the events since the last call, of whoever wrote them.
@@ -44,10 +39,9 @@ class Journal:
         """
         try:
             with self._path.open("rb") as file:
-                inode, size = (found := os.fstat(file.fileno())).st_ino, found.st_size
-                if self._inode not in (0, inode) or size < self._end:
-                    raise AuthorityError(f"{self._path} was replaced by another file while this program ran; start it again.")
-                self._inode = inode
+                size = os.fstat(file.fileno()).st_size
+                if size < self._end:
+                    raise AuthorityError(f"{self._path} was replaced by an earlier one while this program ran; start it again.")
                 if size == self._end:
                     return []
                 file.seek(self._end)
@@ -64,12 +58,9 @@ class Journal:
         self._end += whole
         return events
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Wait until nobody else writes, and keep others from writing meanwhile."""
-        with (self._path.with_suffix(".lock")).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return locked(self._path.with_suffix(".lock"))
 
     def append(self, event: Event) -> None:
         """Add an event, in one's turn and after `news` has told nothing new; on return it survives a power cut.
@@ -91,7 +82,6 @@ class Journal:
                 except OSError:
                     os.ftruncate(file, self._end)
                     raise
-                self._inode = os.fstat(file).st_ino
             finally:
                 os.close(file)
         except OSError as error:
@@ -107,3 +97,11 @@ def _acknowledged(content: bytes) -> int:
     end = content.rfind(b"\n") + 1
     last = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
     return last if b"\0" in content[last:end] else end
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for it. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

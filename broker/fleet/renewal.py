@@ -1,8 +1,8 @@
 """The centre's side of renewal: who is asked, what is signed, and who is refused because it was revoked.
 
 The centre decides when, as its clock is right. A device that is heard, and whose certificate is due, is asked; it answers with a
-request for a new key; it gets a certificate; it says that it uses it. Whatever is lost in between, it is asked again, and what it has
-stays good. The key that came in the enrolment file is due at once, and counts no more when the device has one of its own.
+request for a new key; it gets a certificate; it says that it uses it. Whatever is lost in between, it is asked again, and what it
+has stays good. The key that came in the enrolment file is due at once, and counts no more when the device has one of its own.
 """
 
 from __future__ import annotations
@@ -35,9 +35,14 @@ _LONGEST_PAUSE_S = 6 * 3600.0
 
 @dataclass
 class _Asked:
-    """What one device was asked. `serial`: of the certificate that was sent, empty while its request is waited for."""
+    """What one device was asked.
+
+    `since`: the certificate that it had then; a device that was enrolled again since is another. `serial`: of the one that was
+    sent, empty while its request is waited for.
+    """
 
     id: str
+    since: str
     at: float
     pause_s: float = _FIRST_PAUSE_S
     serial: str = ""
@@ -50,6 +55,7 @@ class Renewals:
         self._authority = authority
         self._lock = threading.Lock()
         self._asked: dict[str, _Asked] = {}
+        self._said = ""
 
     def revoked(self, serial: str) -> bool:
         """Return whether a certificate counts no more. `serial` is hexadecimal, in any way of writing it.
@@ -68,8 +74,13 @@ class Renewals:
                 try:
                     commands += self._answer(decision)
                 except AuthorityError as error:
-                    log.error("A certificate could not be renewed: %s", error)
+                    self._say_once(str(error))
         return commands
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence != self._said:
+            self._said = sentence
+            log.error("Certificates are not renewed, or not all: %s", sentence)
 
     def _answer(self, decision: Decision) -> list[Command]:
         match decision:
@@ -91,7 +102,7 @@ class Renewals:
         if asked is not None and now - asked.at < asked.pause_s:
             return []
         pause_s = _FIRST_PAUSE_S if asked is None else min(2 * asked.pause_s, _LONGEST_PAUSE_S)
-        asked = self._asked[device] = _Asked(secrets.token_hex(16), now, pause_s)
+        asked = self._asked[device] = _Asked(secrets.token_hex(16), used.serial, now, pause_s)
         return [Command(device=device, id=asked.id, verb="renew")]
 
     def _on_reply(self, reply: Reply) -> list[Command]:
@@ -102,7 +113,8 @@ class Renewals:
             log.warning("%s does not renew its certificate: %.200r.", reply.device, reply.detail)
             return []
         if asked.serial:
-            self._installed(reply.device, asked.serial)
+            if reply.request is None:  # else what it asked for came twice, which says nothing of the certificate
+                self._installed(reply.device, asked.serial)
             return []
         if reply.request is None or (key := _requested(reply.request, reply.device)) is None:
             log.warning("%s asks for a certificate in a way that is not understood.", reply.device)
@@ -110,8 +122,8 @@ class Renewals:
         authority, now = self._authority, self._authority.now()
         with authority.turn() as fleet:
             member = fleet.members.get(reply.device)
-            if member is None or member.used is None:
-                return []  # revoked meanwhile
+            if member is None or member.used is None or member.used.serial != asked.since:
+                return []  # revoked meanwhile, or enrolled again: then this may be a lost card that asks
             made = authority.maker.client(reply.device, key, now, authority.settings.lasts)
             asked.serial = f"{made.serial_number:x}"
             authority.record(Renewal(now, Issue(reply.device, asked.serial, made.not_valid_after_utc)))
@@ -125,7 +137,7 @@ class Renewals:
             changed = len(fleet.revoked) > before
         del self._asked[device]
         log.info("%s has renewed its certificate.", device)
-        if changed:
+        if changed:  # the key that came in its file counts no more
             reload(self._authority)
 
 

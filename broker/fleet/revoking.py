@@ -17,14 +17,14 @@ def revoke(authority: Authority, device: str) -> bool:
     with authority.turn() as fleet:
         if device not in fleet.members:
             raise AuthorityError(f"{device} was never enrolled; `cxr-broker fleet` lists who was.")
-        witness = make_witness(authority, device)
-        authority.record(Revocation(authority.now(), device))
+        witness = revoke_in_turn(authority, device)
     return cut(authority, [device], [witness])
 
 
-def make_witness(authority: Authority, device: str) -> Throwaway:
-    """Return a certificate that is revoked with those that the device has, in one's turn and just before they are."""
+def revoke_in_turn(authority: Authority, device: str) -> Throwaway:
+    """Record that a device counts no more, in one's turn; return a certificate of it that was revoked with all others."""
     witness = Throwaway(authority, device)
-    issue = Issue(device, witness.serial, witness.certificate.not_valid_after_utc)
-    authority.record(Making(authority.now(), [issue]))
+    now, until = authority.now(), witness.certificate.not_valid_after_utc
+    authority.record(Making(now, [Issue(device, witness.serial, until)]))
+    authority.record(Revocation(now, device))
     return witness

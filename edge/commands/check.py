@@ -16,6 +16,7 @@ from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import shown_and_why
 from edge.config import Device
 from edge.dicom.readiness import describe
+from edge.enrolment.validity import expired, good_until, utc_now
 from edge.errors import CxrError, OutboxOlder
 from edge.intake.spool import free_bytes
 from edge.network.bundle import load_bundle
@@ -192,7 +193,16 @@ def _tls_files(device: Device) -> str:
             raise CxrError(f"[relay] {key} is missing; mqtts:// and https:// need ca, certificate and private_key.")
         with Path(name).open("rb"):
             pass
-    return "readable"
+    certificate = Path(relay.certificate)
+    if (over := expired(certificate, utc_now())) is not None:
+        if not synchronised():
+            return f"readable; by this device's clock, which nobody sets, its certificate was good until {over:%Y-%m-%d}"
+        raise CxrError(
+            f"The certificate of this device was good until {over:%Y-%m-%d}. Ask the centre for a new enrolment file, then "
+            "`cxr-edge enrol`. Results wait here meanwhile."
+        )
+    until = good_until(certificate)
+    return "readable" if until is None else f"readable, good until {until:%Y-%m-%d}; the centre renews them"
 
 
 def _answers(subject: str, address: str, ports: dict[str, int]) -> Finding:

@@ -37,8 +37,8 @@ def enrol(arguments: Arguments) -> None:
         enrolment = unlock(content, code)
     except Unopened as why:
         raise CxrError(f"{arguments.file} cannot be used: {why}. Nothing was changed.") from None
-    place = place_for(enrolment, arguments.config, arguments.profile)
     require_usable(enrolment, datetime.now(timezone.utc))
+    place = place_for(enrolment, arguments.config, arguments.profile)
     key = _typed_key(enrolment, place.device)
     install(enrolment, place, key)
     _make_pin(place.device)

@@ -6,6 +6,7 @@ import logging
 
 from edge.config import Device
 from edge.contract.messages import Command, Reply
+from edge.enrolment.renewal import Renewal
 from edge.errors import CxrError
 
 log = logging.getLogger(__name__)
@@ -15,8 +16,6 @@ class Commands:
     """Answers for one device. What renewing needs is loaded when it is asked for, as it is much and comes every two months."""
 
     def __init__(self, device: Device) -> None:
-        from edge.enrolment.renewal import Renewal
-
         self._name = device.device
         self._renewal = Renewal(device.device, device.relay)
         self._renewed = False

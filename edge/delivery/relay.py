@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from edge.config import Device
@@ -23,6 +24,7 @@ from edge.delivery.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, L
 from edge.delivery.receipts import Receipts
 from edge.delivery.status import State
 from edge.delivery.window import Delivery
+from edge.enrolment.validity import expired, utc_now
 from edge.errors import CxrError, OutboxFull
 from edge.outbox.writer import Outbox
 from edge.unattended.lifecycle import Stop
@@ -111,7 +113,7 @@ class Relay:
                 return
             if why == RENEWED:
                 continue
-            self._say_once(why, logging.WARNING)
+            self._say_once(why + self._certificate_over(), logging.WARNING)
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
                 self._outbox.raise_if_damaged()
@@ -120,6 +122,15 @@ class Relay:
                 self._progress()
                 time.sleep(0.1)
             pause = min(pause * 2, _BACKOFF_S[1])
+
+    def _certificate_over(self) -> str:
+        """Return what is to be said where this device's certificate is no longer good: neither end says it in words for people."""
+        if not (name := self._device.relay.certificate) or (until := expired(Path(name), utc_now())) is None:
+            return ""
+        return (
+            f". By this device's clock its certificate was good until {until:%Y-%m-%d}: ask the centre for a new enrolment file, "
+            "then `cxr-edge enrol`. Results wait here"
+        )
 
     def _session(self, link: Link, stop: Stop) -> str:
         """Use one connection until it ends; return why it did."""
@@ -143,7 +154,11 @@ class Relay:
                 if isinstance(event, Connected):
                     return None
                 if isinstance(event, Closed):
-                    return event.why
+                    if not self._device.relay.certificate:
+                        return event.why
+                    return (
+                        f"{event.why}: the broker may not take this device's certificate (revoked, expired, of another authority)"
+                    )
         return "the broker did not answer the connection request"
 
     def _greet(self, link: Link) -> None:

@@ -64,7 +64,9 @@ def place_for(enrolment: Enrolment, config: Path, profile: Path | None) -> Place
     load_config(profile)  # says what is wrong with it
     text = fill(text, _values(enrolment, msgspec.toml.decode(text)))
     # Read back by the device's own loader, beside the place where it will be, so that paths mean the same.
-    config.parent.mkdir(parents=True, exist_ok=True)
+    if not config.parent.is_dir():
+        config.parent.mkdir(parents=True)
+        config.parent.chmod(0o755)  # the device's processes have to find it; the files in it look after themselves
     with tempfile.NamedTemporaryFile("w", dir=config.parent, prefix=".enrol-", suffix=".toml", encoding="utf-8") as trial:
         trial.write(text)
         trial.flush()

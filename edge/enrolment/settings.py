@@ -32,11 +32,13 @@ def fill(text: str, values: Mapping[tuple[str, str], str]) -> str:
             done.append(f"{found[1]}{json.dumps(left.pop((table, found[2])), ensure_ascii=False)}{found[4]}")
             continue
         done.append(line)
-    for (table, key), value in sorted(left.items(), key=lambda item: begins.get(item[0][0], -1), reverse=True):
-        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    missing: dict[str, list[str]] = {}
+    for (table, key), value in left.items():
+        missing.setdefault(table, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    # From the end on, so that the places of the tables before it stay.
+    for table in sorted(missing, key=lambda table: begins.get(table, len(done)), reverse=True):
         if table in begins:
-            done.insert(begins[table], line)
+            done[begins[table] : begins[table]] = missing[table]
         else:
-            done += ["", f"[{table}]", line]
-            begins[table] = len(done) - 1
+            done += ["", f"[{table}]", *missing[table]]
     return "\n".join(done) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -37,9 +38,10 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str = "broker", *, days_ago: int = 0) -> Identity:
-        """Issue a certificate for 127.0.0.1 and localhost, valid from `days_ago` on."""
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    def server(self, name: str = "broker", *, days_ago: int = 0, hosts: Sequence[str] = ()) -> Identity:
+        """Issue a certificate for 127.0.0.1 and localhost, or for the names of `hosts`, valid from `days_ago` on."""
+        here = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts] or here)
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names, days_ago)
 
     def client(self, name: str, *, days_ago: int = 0, by_rsa: bool = False) -> Identity:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Mosquitto:
     port: int
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    environment: Mapping[str, str] | None = None
+    """What it finds in its environment beside ours."""
 
     @property
     def url(self) -> str:
@@ -31,7 +34,8 @@ class Mosquitto:
         """Start it and wait until it listens."""
         program = find_program("mosquitto", "mosquitto")
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen([program, "-c", str(self.configuration)], stdout=output, stderr=output)
+            environment = {**os.environ, **(self.environment or {})}
+            self.process = subprocess.Popen([program, "-c", str(self.configuration)], stdout=output, stderr=output, env=environment)
         wait_for_port(self.port, self.process, self.log)
 
     def stop(self) -> None:
