@@ -15,6 +15,7 @@ from .places import USER, Places
 _SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 180.0
 _TRIES = 3
+_MARK = "PROBLEM"
 
 
 class Device:
@@ -61,8 +62,7 @@ class Device:
             return "`cxr-edge check` did not come to an end."
         if done.returncode == 0:
             return ""
-        said = [line for line in done.stdout.splitlines() if line.startswith("FAIL")] or done.stdout.splitlines()[-1:]
-        return "; ".join(" ".join(line.split()) for line in said) or f"`cxr-edge check` ended with {done.returncode}"
+        return problems(done.stdout) or f"`cxr-edge check` ended with {done.returncode}"
 
     def reads_outbox(self) -> bool:
         """Whether this version can read the outbox as it is now, which a newer version may have written."""
@@ -112,6 +112,13 @@ class Device:
             )
         except subprocess.TimeoutExpired:
             return None
+
+
+def problems(said: str) -> str:
+    """Return what `cxr-edge check` has said would stop the device, on one line; its last line if it has named nothing."""
+    lines = said.splitlines()
+    named = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)] or lines[-1:]
+    return "; ".join(" ".join(line.split()) for line in named)
 
 
 def _environment() -> dict[str, str]:

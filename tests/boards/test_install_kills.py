@@ -214,7 +214,7 @@ def test_a_version_that_does_not_work_is_taken_back_also_when_that_is_killed_at_
         done = made.run("/root/3.0/install.sh")
         assert done.returncode == 1
         last = done.stdout.splitlines()[-1]
-        assert "does not work here: FAIL model: it was found broken. The earlier version 1.0-" in last, done.stdout
+        assert "does not work here: model: it was found broken. The earlier version 1.0-" in last, done.stdout
         assert "is in service again, with every result." in last
         assert in_service(made) == "1.0"
         require_at_rest(made)

@@ -29,7 +29,7 @@ def main():
         CONFIG.chmod(0o644)
     elif command == "check":
         if BROKEN and VERSION in os.readlink("/opt/cxr-edge/current"):
-            print("FAIL  model: it was found broken")
+            print("PROBLEM model: it was found broken")
             sys.exit(1)
         print("ok")
     elif command == "outbox":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import errno
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from edge.commands.setup_device import set_up
 from firmware_configs.installer import checks, units
 from firmware_configs.installer.boards import Board, choose_profile
+from firmware_configs.installer.device import problems
 from firmware_configs.installer.errors import Refused
 from firmware_configs.installer.machine import Machine, _architecture
 from firmware_configs.installer.package import Package, open_package
@@ -328,6 +331,19 @@ def test_units_that_come_and_go_do_not_count_as_serving():
             return ["cxr-infer.service"] if Restless.asked % 2 == 0 else []
 
     assert units.wait_until_serving(Restless(), ["cxr-infer.service"], 0.3, steady_s=0.2) == ["cxr-infer.service"]
+
+
+def test_the_problems_of_the_device_own_check_are_told(tmp_path):
+    """The real command, so that its words and what is looked for in them stay the same."""
+    set_up(tmp_path, "clinic-1", "Clinic 1", "mqtt://127.0.0.1:1")
+    (tmp_path / "inbox").rmdir()
+    command = [sys.executable, "-m", "edge.cli", "check", "--config", str(tmp_path / "device.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert problems(done.stdout) == (
+        f"watched folder: {tmp_path}/inbox is not there. Make the folder, or mount the disk or share that holds it."
+    )
+    assert problems("cxr-edge: device.toml: no such key\n") == "cxr-edge: device.toml: no such key"
 
 
 def test_systemd_understands_the_unit_that_ends_a_trial(tmp_path):
