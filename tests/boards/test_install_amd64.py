@@ -10,11 +10,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import edge
+from edge.enrolment.code import read_code
+from edge.enrolment.file import lock, unlock
 from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import ROOT, Target
 from tests.support.board_device import PROGRAM, ask, bring_enrolment, drop, outbox, serving, unpack
@@ -205,6 +209,23 @@ def test_bad_input_is_refused_in_one_sentence_and_leaves_nothing(root: Path, bla
         assert refused(made, *ENROL) == (
             "This package is damaged (requirements.txt is not what it was): copy it anew and unpack it again."
         )
+
+
+def test_an_expired_and_a_damaged_enrolment_file_are_refused_by_the_software_and_change_nothing(
+    root: Path, blank: Path, installed: Path, fleet: Fleet, tmp_path: Path
+) -> None:
+    code = read_code(fleet.code("clinic-1"))
+    sealed = (fleet.out / "clinic-1.enrol").read_bytes()
+    expired = msgspec.structs.replace(unlock(sealed, code), use_before=date(2020, 1, 31))
+    (tmp_path / "expired.enrol").write_bytes(lock(expired, code))
+    (tmp_path / "damaged.enrol").write_bytes(sealed[:-7])
+    with board(root, tmp_path / "board", [installed, blank]) as made:
+        # The software is there, so that refusing takes a second: what was unpacked for it is removed as after a wrong code.
+        made.must("sh", "-c", "rm -r /etc/cxr-edge /var/lib/cxr-edge && userdel cxr-edge && rm /opt/cxr-edge/current")
+        for name in ("expired.enrol", "damaged.enrol"):
+            made.put(tmp_path / name, f"/root/{name}")
+        assert "could be used until 2020-01-31" in refused(made, "--enrol", "/root/expired.enrol", *ENROL[2:])
+        assert "damaged" in refused(made, "--enrol", "/root/damaged.enrol", *ENROL[2:])
 
 
 def test_a_full_and_a_read_only_card_are_refused_and_left_as_they_were(root: Path, blank: Path, tmp_path: Path) -> None:
