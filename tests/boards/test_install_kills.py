@@ -2,7 +2,7 @@
 
 Before each system call by which it changes a name it is killed once: with SIGKILL, as a power cut would end it. What is between two
 such calls changes nothing that counts: files get their names when they are whole and on the disk. The software is a stand-in that
-installs in a second; virtual environment, pip, units and links are real.
+installs in a second; virtual environment, pip, units and links are real. At the end, what else is quick to see with it.
 """
 
 from __future__ import annotations
@@ -243,6 +243,33 @@ def test_no_way_back_where_the_earlier_version_cannot_read_the_outbox(
         assert done.returncode == 1
         assert "cannot read what the new one has written: the new one stays in service, and no result is lost" in done.stdout
         assert in_service(made) == "3.0"
+
+
+def test_a_card_for_many_boards_is_made_without_an_enrolment(root: Path, empty: Path, tmp_path: Path) -> None:
+    with board(root, tmp_path / "board", [empty]) as made:
+        assert "Not enrolled yet." in install(made, "1.0", "--image")
+        require_at_rest(made)
+        made.must("test", "-L", "/etc/systemd/system/multi-user.target.wants/cxr-relay.service")
+        assert made.run("test", "-e", "/etc/cxr-edge/device.toml").returncode == 1
+        assert "Nothing was changed" in install(made, "1.0", "--image")
+        assert "This board is clinic-1 of Clinic 1." in install(made, "1.0", *ENROL)
+
+
+def test_what_is_removed_comes_back_with_all_that_it_had(root: Path, empty: Path, first: Path, tmp_path: Path) -> None:
+    kept = "find /etc/cxr-edge /var/lib/cxr-edge /srv/cxr -printf '%p %m %u\\n' | sort; cat /var/lib/cxr-edge/outbox.db"
+    with board(root, tmp_path / "board", [first, empty]) as made:
+        before = made.must("sh", "-c", kept)
+        assert "Nothing was changed." in made.must("/opt/cxr-edge/current/install.sh", "--uninstall", "--dry-run")
+        assert in_service(made) == "1.0"
+        assert "Kept: /etc/cxr-edge" in made.must("/opt/cxr-edge/current/install.sh", "--uninstall")
+        left = "find / -xdev -name 'cxr-*.service' -not -path '/root/*'; ls -d /opt/cxr-edge 2>/dev/null || :"
+        assert not made.must("sh", "-c", left)
+        assert made.must("sh", "-c", kept) == before
+        assert "Nothing was changed." in made.must("/root/1.0/install.sh", "--uninstall")
+        install(made, "2.0")
+        assert in_service(made) == "2.0"
+        assert made.must("sh", "-c", kept) == before
+        require_at_rest(made)
 
 
 def test_every_change_of_a_name_is_on_the_disk_before_the_next(
