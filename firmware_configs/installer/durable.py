@@ -51,17 +51,23 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
 def force_tree(folder: Path) -> None:
     """Force a whole tree to the disk, and say if the disk refused a part of it.
 
-    One sync for all is quick where thousands of files were written; it reports no error, and the fsync of each after it does.
+    Writing is begun for all files before the first is waited for, which is several times as quick as one after the other. Not
+    `sync`: it waits for whatever other programs write as well, and reports no error.
 
     Raises:
         OSError: if something could not be written.
     """
-    os.sync()
-    for path, _, files in os.walk(folder):
-        for name in files:
-            full = os.path.join(path, name)
-            if not os.path.islink(full):
-                _fsync(full, os.O_RDONLY)
+    files = [os.path.join(path, name) for path, _, names in os.walk(folder) for name in names]
+    files = [path for path in files if not os.path.islink(path)]
+    for path in files:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+    for path in files:
+        _fsync(path, os.O_RDONLY)
+    for path, _, _ in os.walk(folder):
         fsync_folder(Path(path))
 
 
