@@ -1,7 +1,9 @@
 # Every target sets itself up: a virtual environment in .venv, and programs from the system's package manager.
-PY := .venv/bin/python
+# `make wheelhouse` takes a Python as PY=311; everything else is run by that of the virtual environment.
+PY_OF_BOARD := $(PY)
+override PY := .venv/bin/python
 
-.PHONY: demo test check bench soak format reference pictures clean setup-demo setup-all programs
+.PHONY: demo test check bench soak format reference pictures locks wheelhouse clean setup-demo setup-all programs
 
 demo: setup-demo
 	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
@@ -34,6 +36,14 @@ reference: setup-all
 pictures: setup-all programs
 	$(PY) -m tests.pictures
 
+# Which exact wheels each board gets: written anew from setup.cfg with the newest versions, and committed.
+locks: setup-all
+	$(PY) -m firmware_configs.wheelhouse.locks
+
+# One file that installs the device on a board without internet: make wheelhouse ARCH=aarch64 PY=311
+wheelhouse: setup-all
+	@$(PY) -m firmware_configs.wheelhouse.collect $(ARCH) $(PY_OF_BOARD)
+
 setup-demo:
 	@scripts/ensure-venv edge broker
 	@scripts/ensure-programs mosquitto
@@ -42,7 +52,8 @@ setup-all:
 	@scripts/ensure-venv edge export broker dev
 
 programs:
-	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk dicom3tools orthanc systemd tcc
+	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk dicom3tools orthanc systemd tcc debootstrap \
+	    cloud-init shellcheck nftables iproute2 fdisk e2fsprogs
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

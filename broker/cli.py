@@ -14,9 +14,11 @@ from typing import Any
 
 import click
 
-from broker.aggregate import Aggregator
+from broker import cli_fleet
+from broker.aggregate import Aggregator, no_commands
 from broker.database import parse_url
-from broker.errors import BrokerError, FileRefused
+from broker.errors import BrokerError, FileRefused, LinkError
+from broker.ingest import Decision
 from broker.listing import quarantine_lines, result_lines
 from broker.mosquitto.render import find_mosquitto, require_free_port, write_loopback
 from broker.mqtt import Address, PahoLink
@@ -24,10 +26,11 @@ from broker.ping import ping as send_ping
 from broker.reader import Reader
 from broker.settle import Settler
 from broker.sql_store import SqlStore
-from broker.sync.app import create_app
+from broker.sync.app import create_app, nobody_is
 from broker.sync.bucket import Buckets
 from broker.sync.server import Listen, SyncServer
 from broker.web.server import serve as run_server
+from edge.contract.messages import Command
 
 _database = click.option("--db", "database", required=True, help="sqlite:///centre.db, or postgresql://user@host/name")
 
@@ -52,16 +55,35 @@ def _link_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--key", type=_file, help="private key of --cert"),
         click.option("--cert", type=_file, help="this program's certificate, for mqtts://"),
         click.option("--ca", type=_file, help="certificate authority of the broker, for mqtts://"),
-        click.option("--mqtt", default="mqtt://127.0.0.1:1883", show_default=True, help="mqtt://host:port or mqtts://host:port"),
+        click.option(
+            "--mqtt", help="mqtt://host:port or mqtts://host:port; without it that of --authority, or mqtt://127.0.0.1:1883"
+        ),
+        click.option("--authority", type=_folder, help="folder of `cxr-broker init`: address and certificates are those in it"),
     ):
         command = option(command)
     return command
+
+
+def _address(mqtt: str | None, ca: Path | None, cert: Path | None, key: Path | None, authority: Path | None, name: str) -> Address:
+    """Return where the broker is, and as who to speak to it: as said, and otherwise as `name` of the authority."""
+    if authority is None:
+        return Address.parse(mqtt or "mqtt://127.0.0.1:1883", ca, cert, key)
+    from broker.fleet.authority import Authority
+
+    found = Authority(authority)
+    own = found.files(name)
+    if (cert is None) != (key is None):
+        raise LinkError("--cert and --key belong together; give both.")
+    return Address.parse(mqtt or f"mqtts://127.0.0.1:{found.settings.mqtt_port}", ca or found.ca, cert or own.cert, key or own.key)
 
 
 @click.group(cls=_Group)
 def main() -> None:
     """The centre of a fleet of cxr-edge devices."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+
+
+cli_fleet.add_to(main)
 
 
 @main.command()
@@ -72,7 +94,8 @@ def main() -> None:
 @click.option("--sync-cert", type=_file, help="this server's certificate, for https://")
 @click.option("--sync-key", type=_file, help="private key of --sync-cert")
 def aggregate(
-    mqtt: str,
+    mqtt: str | None,
+    authority: Path | None,
     ca: Path | None,
     cert: Path | None,
     key: Path | None,
@@ -83,17 +106,29 @@ def aggregate(
     sync_key: Path | None,
 ) -> None:
     """Take results from the broker into the database, and send receipts."""
-    link = PahoLink(Address.parse(mqtt, ca, cert, key))
+    from broker.fleet.authority import Authority
+    from broker.fleet.renewal import Renewals
+
+    answers: Callable[[list[Decision]], list[Command]] = no_commands
+    revoked: Callable[[str], bool] = nobody_is
+    link = PahoLink(_address(mqtt, ca, cert, key, authority, "aggregator"))
+    if authority is not None:
+        found = Authority(authority)
+        sync = sync or f"https://0.0.0.0:{found.settings.https_port}"
+        own = found.files("broker")
+        sync_ca, sync_cert, sync_key = sync_ca or found.ca, sync_cert or own.cert, sync_key or own.key
+        renewals = Renewals(found)
+        answers, revoked = renewals.answers, renewals.revoked
     listen = Listen.parse(sync, sync_ca, sync_cert, sync_key) if sync else None
     store = SqlStore(parse_url(database))
-    aggregator = Aggregator(store, link)
+    aggregator = Aggregator(store, link, answers)
     server = None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         if listen is not None:
-            server = SyncServer(create_app(aggregator.settler, Buckets()), listen)
+            server = SyncServer(create_app(aggregator.settler, Buckets(), answers, revoked), listen)
             server.start()
         link.start()
         aggregator.run(stop)
@@ -107,17 +142,36 @@ def aggregate(
 @main.command(name="import")
 @click.argument("files", nargs=-1, required=True, type=_file, metavar="FILE...")
 @_database
-@click.option("--ca", type=_file, required=True, help="certificate authority of the devices")
-@click.option("--cert", type=_file, required=True, help="the centre's certificate, the one that devices have as [usb] centre")
-@click.option("--key", type=_file, required=True, help="private key of --cert")
+@click.option("--authority", type=_folder, help="folder of `cxr-broker init`: --ca, --cert and --key are those in it")
+@click.option("--ca", type=_file, help="certificate authority of the devices")
+@click.option("--cert", type=_file, help="the centre's certificate, the one that devices have as [usb] centre")
+@click.option("--key", type=_file, help="private key of --cert")
 @click.option("--receipts", type=_folder, help="where the receipts for the devices are written; without it beside each file")
-def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, key: Path, receipts: Path | None) -> None:
+def import_files(
+    files: tuple[Path, ...],
+    database: str,
+    authority: Path | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    receipts: Path | None,
+) -> None:
     """Take in what was carried here in sealed FILEs, and write the receipts to carry back. Stop the aggregator meanwhile."""
     from broker.usb import import_file
     from edge.sealed.keys import Unsealable, load_certificate, load_identity
 
+    revoked: Callable[[str], bool] = nobody_is
+    if authority is not None:
+        from broker.fleet.authority import Authority
+        from broker.fleet.renewal import Renewals
+
+        found = Authority(authority)
+        own = found.files("centre")
+        ca, cert, key, revoked = ca or found.ca, cert or own.cert, key or own.key, Renewals(found).revoked
+    if ca is None or cert is None or key is None:
+        raise BrokerError("Say --authority, or --ca, --cert and --key.")
     try:
-        authority, centre = load_certificate(ca), load_identity(cert, key)
+        root, centre = load_certificate(ca), load_identity(cert, key)
     except Unsealable as error:
         raise BrokerError(f"The certificates cannot be used: {error}.") from None
     refused = 0
@@ -125,7 +179,7 @@ def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, k
         settler = Settler(store)
         for file in files:
             try:
-                done = import_file(file, settler, authority, centre, receipts or file.parent)
+                done = import_file(file, settler, root, centre, receipts or file.parent, revoked)
             except FileRefused as error:
                 refused += 1
                 click.echo(f"cxr-broker: {error}", err=True)
@@ -170,9 +224,11 @@ def quarantine(database: str, as_json: bool, limit: int) -> None:
 @click.argument("device")
 @_link_options
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="seconds")
-def ping(device: str, mqtt: str, ca: Path | None, cert: Path | None, key: Path | None, timeout: float) -> None:
+def ping(
+    device: str, mqtt: str | None, authority: Path | None, ca: Path | None, cert: Path | None, key: Path | None, timeout: float
+) -> None:
     """Ask DEVICE for a sign of life."""
-    reply, seconds = send_ping(Address.parse(mqtt, ca, cert, key), device, timeout)
+    reply, seconds = send_ping(_address(mqtt, ca, cert, key, authority, "operator"), device, timeout)
     click.echo(f"{device} answered {'ok' if reply.ok else 'not ok'} in {seconds * 1000:.0f} ms. {reply.detail}".rstrip())
     if not reply.ok:
         sys.exit(1)
@@ -184,10 +240,17 @@ def ping(device: str, mqtt: str, ca: Path | None, cert: Path | None, key: Path |
 )
 @click.option("--port", default=1883, show_default=True, type=click.IntRange(1, 65535))
 def mosquitto(folder: Path, port: int) -> None:
-    """Become a Mosquitto broker for this machine alone (loopback, no accounts)."""
+    """Become the Mosquitto of the authority in --dir; where there is none, one for this machine alone (loopback, no accounts)."""
     program = find_mosquitto()
-    require_free_port("127.0.0.1", port)
-    configuration = write_loopback(folder, port)
+    if (folder / "authority.json").exists():
+        from broker.fleet.authority import Authority
+
+        found = Authority(folder)
+        require_free_port("0.0.0.0", found.settings.mqtt_port)  # noqa: S104  # as its configuration says
+        configuration = found.configuration
+    else:
+        require_free_port("127.0.0.1", port)
+        configuration = write_loopback(folder, port)
     os.execv(program, [program, "-c", str(configuration)])  # noqa: S606  # no shell
 
 

@@ -84,6 +84,8 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ways to the centre. `mqtts://` and `https://` need the three files; `mqtt://` is for one machine or a trusted network.
 
+    Where `certificate` and `private_key` name one file, as `cxr-edge enrol` writes it, the certificate renews itself.
+
     `https` is used when MQTT has brought no receipt for `https_after_s`; empty: there is no such way. `http://` is for one machine.
     """
 

@@ -16,7 +16,8 @@ from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import shown_and_why
 from edge.config import Device
 from edge.dicom.readiness import describe
-from edge.errors import CxrError
+from edge.enrolment.validity import expired, good_until, utc_now
+from edge.errors import CxrError, OutboxOlder
 from edge.intake.spool import free_bytes
 from edge.network.bundle import load_bundle
 from edge.network.classify import runtime
@@ -166,7 +167,11 @@ def _outbox(device: Device) -> str:
     path = Path(device.state) / "outbox.db"
     if not path.exists():
         return "none yet; it is made at the first start"
-    outbox = OutboxReader(path, device.device)
+    try:
+        outbox = OutboxReader(path, device.device)
+    except OutboxOlder:
+        # Said before an upgrade is taken into service; no reason against it.
+        return "written by an older version; it is brought up to date at the next start"
     found = outbox.check_integrity()
     if found != "ok":
         raise CxrError(f"The outbox {path} is damaged ({found}). `cxr-edge run` saves what it holds at its next start.")
@@ -188,7 +193,16 @@ def _tls_files(device: Device) -> str:
             raise CxrError(f"[relay] {key} is missing; mqtts:// and https:// need ca, certificate and private_key.")
         with Path(name).open("rb"):
             pass
-    return "readable"
+    certificate = Path(relay.certificate)
+    if (over := expired(certificate, utc_now())) is not None:
+        if not synchronised():
+            return f"readable; by this device's clock, which nobody sets, its certificate was good until {over:%Y-%m-%d}"
+        raise CxrError(
+            f"The certificate of this device was good until {over:%Y-%m-%d}. Ask the centre for a new enrolment file, then "
+            "`cxr-edge enrol`. Results wait here meanwhile."
+        )
+    until = good_until(certificate)
+    return "readable" if until is None else f"readable, good until {until:%Y-%m-%d}; the centre renews them"
 
 
 def _answers(subject: str, address: str, ports: dict[str, int]) -> Finding:

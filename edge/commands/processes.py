@@ -223,12 +223,13 @@ def page(arguments: Arguments) -> None:
             manifest = read_manifest(bundle_folder(device.model.bundle))
         except CxrError:
             manifest = None  # `infer` says so; what was answered can still be read
+        certificate = Path(device.relay.certificate) if device.relay.certificate else None
         parts = Parts(
             facility=device.facility,
             studies=Studies(state, reading, LocalStore(state), requests),
             uploads=Uploads(state, Spool(state), device.decode.max_bytes),
             films=Films(device.decode),
-            health=Health(state, names(device), reading, capacity, manifest),
+            health=Health(state, names(device), reading, capacity, manifest, certificate),
             checking=Checking(state, device.commissioning, manifest, device.model.threshold),
             sessions=sessions,
             requests=requests,

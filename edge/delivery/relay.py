@@ -11,17 +11,20 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from edge.config import Device
 from edge.contract.codec import decode_command, decode_receipt, encode
 from edge.contract.errors import ContractError
-from edge.contract.messages import Reply, Status
+from edge.contract.messages import Status
 from edge.contract.topics import Channel, topic
+from edge.delivery.commands import Commands
 from edge.delivery.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, Link, Message
 from edge.delivery.receipts import Receipts
 from edge.delivery.status import State
 from edge.delivery.window import Delivery
+from edge.enrolment.validity import expired, utc_now
 from edge.errors import CxrError, OutboxFull
 from edge.outbox.writer import Outbox
 from edge.unattended.lifecycle import Stop
@@ -36,6 +39,9 @@ _ANSWER_WITHIN_S = 60.0
 
 _BACKOFF_S = (1.0, 60.0)
 _FORGET_EVERY_S = 3600.0
+
+RENEWED = "renewed"
+"""Why a connection ended: the next one begins at once, with the new certificate."""
 
 
 class Route(Protocol):
@@ -59,7 +65,7 @@ class Relay:
         outbox: Outbox,
         status: Callable[[State], Status],
         connect: Callable[[str, bytes], Link],
-        second: Callable[[Receipts], Route] | None = None,
+        second: Callable[[Receipts, Commands], Route] | None = None,
         progress: Callable[[], object] = nothing,
     ) -> None:
         """Wire one up.
@@ -79,7 +85,8 @@ class Relay:
         self._topic = {channel: topic(device.device, channel) for channel in Channel}
         self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
         self.receipts = Receipts(outbox, self._delivery.receipted, self._delivery.start_over)
-        self._second = second(self.receipts) if second is not None else None
+        self._commands = Commands(device)
+        self._second = second(self.receipts, self._commands) if second is not None else None
         self._progress = progress
         self._said: set[str] = set()
         self.connected = False
@@ -104,7 +111,9 @@ class Relay:
                     pause = _BACKOFF_S[0]
             if stop.is_set():
                 return
-            self._say_once(why, logging.WARNING)
+            if why == RENEWED:
+                continue
+            self._say_once(why + self._certificate_over(), logging.WARNING)
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
                 self._outbox.raise_if_damaged()
@@ -113,6 +122,15 @@ class Relay:
                 self._progress()
                 time.sleep(0.1)
             pause = min(pause * 2, _BACKOFF_S[1])
+
+    def _certificate_over(self) -> str:
+        """Return what is to be said where this device's certificate is no longer good: neither end says it in words for people."""
+        if not (name := self._device.relay.certificate) or (until := expired(Path(name), utc_now())) is None:
+            return ""
+        return (
+            f". By this device's clock its certificate was good until {until:%Y-%m-%d}: ask the centre for a new enrolment file, "
+            "then `cxr-edge enrol`. Results wait here"
+        )
 
     def _session(self, link: Link, stop: Stop) -> str:
         """Use one connection until it ends; return why it did."""
@@ -136,7 +154,11 @@ class Relay:
                 if isinstance(event, Connected):
                     return None
                 if isinstance(event, Closed):
-                    return event.why
+                    if not self._device.relay.certificate:
+                        return event.why
+                    return (
+                        f"{event.why}: the broker may not take this device's certificate (revoked, expired, of another authority)"
+                    )
         return "the broker did not answer the connection request"
 
     def _greet(self, link: Link) -> None:
@@ -185,6 +207,10 @@ class Relay:
                     self._on_acked(event, now)
                 elif isinstance(event, Message):
                     self._on_message(link, event)
+            if self._commands.take_renewed():
+                link.poll(0.2)
+                link.close()
+                return RENEWED
         link.publish(self._topic[Channel.STATUS], encode(self._status("offline")), retain=True)
         link.poll(0.2)
         link.close()
@@ -208,12 +234,8 @@ class Relay:
                 if self.receipts.take(decode_receipt(message.payload)) and self._second is not None:
                     self._second.first_way_works(time.monotonic())
             elif message.topic == self._topic[Channel.COMMAND]:
-                command = decode_command(message.payload)
-                known = command.verb == "ping" and command.device == self._device.device
-                detail = "here" if known else "unknown command"
-                link.publish(
-                    self._topic[Channel.REPLY], encode(Reply(device=self._device.device, id=command.id, ok=known, detail=detail))
-                )
+                reply = self._commands.answer(decode_command(message.payload))
+                link.publish(self._topic[Channel.REPLY], encode(reply))
         except ContractError as error:
             self._say_once(f"A message of the centre was not understood ({error}).", logging.WARNING)
         except OutboxFull as error:  # the receipt is not noted: the outcome is sent again, and so is the receipt

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.capacity import ALARM_SHARE, Capacity
 from edge.clock import synchronised
 from edge.contract.bundle import Manifest
+from edge.enrolment.validity import expired, utc_now
 from edge.errors import OutboxError
 from edge.outbox.file import damaged_outboxes
 from edge.outbox.reading import Reading
@@ -46,6 +47,8 @@ class Health:
     capacity: Capacity
     manifest: Manifest | None
     """None: it cannot be read."""
+    certificate: Path | None = None
+    """Of the link to the centre, where it is encrypted."""
 
     def read(self, words: Words) -> Condition:
         """Return how it is now."""
@@ -74,6 +77,9 @@ class Health:
         if (aside := _count(self.state / "aside")) > 0:
             facts.append(words.count("health.aside", aside))
         _say_board(read_board(), words, troubles, facts)
+        # By a clock that nobody sets it may only seem so; the log says it all the same.
+        if self.certificate is not None and synchronised() and (over := expired(self.certificate, utc_now())) is not None:
+            troubles.append(words("health.certificate", day=f"{over:%Y-%m-%d}"))
         facts.append(words("health.clock" if synchronised() else "health.clock_not"))
         if self.manifest is None:
             troubles.append(words("health.no_model"))

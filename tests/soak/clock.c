@@ -1,5 +1,6 @@
 /* Preloaded into a process whose wall clock is to be wrong, as that of a board is which has none. It runs on from where CLINIC_CLOCK
-   (seconds beside the right time) puts it, and the kernel says that nobody disciplines it. All other clocks are right.
+   (seconds beside the right time) puts it, and the kernel says that nobody disciplines it, unless CLINIC_SYNCHRONISED is set. All other
+   clocks are right.
 
    Not libfaketime: its clock_nanosleep() knows no absolute times of the monotonic clock, which is how Python sleeps. */
 
@@ -37,4 +38,4 @@ long time(long *now) {
     return moment.seconds;
 }
 
-int adjtimex(void *state) { return TIME_ERROR; }
+int adjtimex(void *state) { return getenv("CLINIC_SYNCHRONISED") ? 0 : TIME_ERROR; }

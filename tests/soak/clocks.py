@@ -28,6 +28,11 @@ class Clocks:
         subprocess.run(command, check=True, timeout=60)
         self._made = time.time()
 
+    def beside(self, days: float, *, synchronised: bool = False) -> dict[str, str]:
+        """Return what a process has to find in its environment for its clock to be so many days ahead."""
+        said = {"CLINIC_SYNCHRONISED": "1"} if synchronised else {}
+        return {"LD_PRELOAD": str(self._library), "CLINIC_CLOCK": str(int(days * 86400))} | said
+
     def environment(self, clock: Clock) -> dict[str, str]:
         """Return what a process has to find in its environment for its clock to be that."""
         if clock == "right":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -37,14 +38,22 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str = "broker", *, days_ago: int = 0) -> Identity:
-        """Issue a certificate for 127.0.0.1 and localhost, valid from `days_ago` on."""
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    def server(self, name: str = "broker", *, days_ago: int = 0, hosts: Sequence[str] = ()) -> Identity:
+        """Issue a certificate for 127.0.0.1 and localhost, or for the names of `hosts`, valid from `days_ago` on."""
+        here = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts] or here)
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names, days_ago)
 
     def client(self, name: str, *, days_ago: int = 0, by_rsa: bool = False) -> Identity:
         """Issue a certificate whose CN is `name`, valid from `days_ago` on."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, None, days_ago, by_rsa=by_rsa)
+
+    def crl(self) -> bytes:
+        """Return a list of revoked certificates, which is empty."""
+        now = datetime.now(timezone.utc)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now - timedelta(minutes=5)).next_update(now + timedelta(days=1))
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _issue(
         self,

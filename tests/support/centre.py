@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +30,19 @@ class Program:
 
 
 @contextlib.contextmanager
-def aggregator(folder: Path, mqtt: str, database: str, more: Sequence[str] = (), *, connected: bool = True) -> Iterator[Program]:
+def aggregator(
+    folder: Path,
+    mqtt: str,
+    database: str,
+    more: Sequence[str] = (),
+    *,
+    connected: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Program]:
     """Run `cxr-broker aggregate`, and wait until it is connected."""
     log = folder / f"aggregator-{next(_numbers)}.log"
     arguments = [sys.executable, "-m", "broker.cli", "aggregate", "--mqtt", mqtt, "--db", database, *more]
-    with running(arguments, log, cwd=ROOT) as process:
+    with running(arguments, log, cwd=ROOT, env={**os.environ, **(environment or {})}) as process:
         program = Program(process, log)
         if connected:
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +72,10 @@ class Remote:
         return self.log.read_text(errors="replace").count(words) if self.log.exists() else 0
 
     @contextlib.contextmanager
-    def relay(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `cxr-edge relay`."""
+    def relay(self, clock: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `cxr-edge relay`; `clock`: what its environment has of another time."""
         arguments = [sys.executable, "-m", "edge.cli", "relay", "--config", str(self.config)]
-        with running(arguments, self.log, cwd=ROOT) as process:
+        with running(arguments, self.log, cwd=ROOT, env={**os.environ, **(clock or {})}) as process:
             yield process
 
 

@@ -14,15 +14,18 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.errors import StartError, StoreRefused, StoreUnavailable
+from broker.aggregate import no_commands
+from broker.errors import AuthorityError, StartError, StoreRefused, StoreUnavailable
+from broker.ingest import Decision, Greeted, Replied
 from broker.settle import Settler
 from broker.store import Batch, MemoryStore
 from broker.sync import app as sync_app
@@ -33,7 +36,7 @@ from broker.sync.bucket import Buckets
 from broker.sync.server import Listen, SyncServer, common_name
 from edge.contract import codec
 from edge.contract.frames import MAX_BODY, Frame, pack, unpack
-from edge.contract.messages import AnyMessage, Quarantined, Receipt
+from edge.contract.messages import AnyMessage, Command, Quarantined, Receipt, Reply
 from edge.contract.topics import Channel
 from tests.support import messages
 from tests.support.authority import Authority, Identity
@@ -98,11 +101,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @contextlib.contextmanager
-def serving(authority: Authority) -> Iterator[Running]:
+def serving(
+    authority: Authority,
+    answers: Callable[[list[Decision]], list[Command]] = no_commands,
+    revoked: Callable[[str], bool] = sync_app.nobody_is,
+) -> Iterator[Running]:
     running = Running(authority, free_port())
     identity = authority.server("centre")
     listen = Listen.parse(f"https://127.0.0.1:{running.port}", authority.ca, identity.cert, identity.key)
-    server = SyncServer(create_app(running.settler, Buckets(size=20.0, per_s=0.001)), listen)
+    server = SyncServer(create_app(running.settler, Buckets(size=20.0, per_s=0.001), answers, revoked), listen)
     server.start()
     try:
         yield running
@@ -545,3 +552,50 @@ def test_made_up_names_do_not_fill_the_memory() -> None:
     for number in range(12_000):
         buckets.take(f"dev-{number}", 0.0)
     assert len(buckets._levels) == 10_000
+
+
+def test_a_revoked_certificate_is_refused_at_every_request(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    shown: list[str] = []
+    gone: set[str] = set()
+
+    def revoked(serial: str) -> bool:
+        shown.append(serial)
+        return serial in gone
+
+    identity = authority.client("dev-a")
+    serial = x509.load_pem_x509_certificate(identity.cert.read_bytes()).serial_number
+    with serving(authority, revoked=revoked) as centre:
+        assert centre.ask(batch(messages.result(seq=1)), identity, "/v1/sync", "POST")[0] == 200
+        assert int(shown[-1], 16) == serial
+        gone.add(shown[-1])
+        status, body, _ = centre.ask(batch(messages.result(seq=2)), identity, "/v1/sync", "POST")
+        assert (status, b"was revoked" in body) == (403, True)
+        assert [seq for _, _, seq in centre.store.outcomes] == [1]
+
+
+def test_where_revocation_cannot_be_looked_up_nobody_is_let_in(authority: Authority) -> None:
+    def revoked(serial: str) -> bool:
+        raise AuthorityError("the journal is gone")
+
+    with serving(authority, revoked=revoked) as centre:
+        status, body, _ = centre.post(batch(messages.result(seq=1)))
+        assert (status, b"gone" in body) == (503, False)
+        assert not centre.store.outcomes
+
+
+def test_what_the_centre_asks_for_goes_down_with_the_receipts(authority: Authority) -> None:
+    told: list[Decision] = []
+
+    def answers(decisions: list[Decision]) -> list[Command]:
+        told.extend(decisions)
+        return [Command(device="dev-a", id="ab" * 8, verb="renew")]
+
+    with serving(authority, answers) as centre:
+        reply = Frame(Channel.REPLY, codec.encode(Reply(device="dev-a", id="cd" * 8, ok=True)))
+        hello = Frame(Channel.HELLO, codec.encode(messages.hello()))
+        status, body, _ = centre.post(pack([hello, reply]))
+        assert status == 200
+        down = unpack(body)
+        assert [frame.channel for frame in down] == [Channel.RECEIPT, Channel.COMMAND]
+        assert codec.decode_command(down[1].payload).verb == "renew"
+        assert [type(one) for one in told] == [Greeted, Replied]

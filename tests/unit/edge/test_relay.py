@@ -175,7 +175,7 @@ def test_a_receipt_that_makes_no_sense_ends_nothing_and_holds_up_neither_way(dev
         def first_way_works(self, now):
             raise AssertionError("no receipt ended a wait")
 
-    RelayProcess(device, outbox, StatusWriter(device, None, outbox), lambda *_: link, lambda receipts: Second()).run(
+    RelayProcess(device, outbox, StatusWriter(device, None, outbox), lambda *_: link, lambda receipts, commands: Second()).run(
         StopWhen(lambda: len(link.published(Channel.RESULT)) >= 4)
     )
     assert len(link.published(Channel.RESULT)) >= 4

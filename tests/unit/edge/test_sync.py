@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge.contract.codec import decode_hello, decode_status, encode
+from edge.contract.codec import decode_hello, decode_reply, decode_status, encode
 from edge.contract.frames import MAX_BODY, Frame, pack, unpack
-from edge.contract.messages import Quarantined, Receipt, Status
+from edge.contract.messages import Command, Quarantined, Receipt, Reply, Status
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel
 from edge.delivery.fallback import FEWEST, HEAD_START_S, Fallback
@@ -50,10 +50,13 @@ class Line:
         self.held, self.rewound, self.now = [], 0, 1000.0
         self.receipts = Receipts(self.outbox, lambda held, also: self.held.append((held, also)), self.lost)
         status = Status(device="clinic-1", facility="Clinic", state="online", software="1")
-        self.route = SyncRoute(self.outbox, self.receipts, lambda: status, self.exchange, AFTER)
+        self.route = SyncRoute(self.outbox, self.receipts, lambda: status, self.exchange, AFTER, self.obey)
 
     def lost(self):
         self.rewound += 1
+
+    def obey(self, command):
+        return Reply(device=command.device, id=command.id, ok=True, detail=command.verb)
 
     def record(self, count, payload=lambda seq: b"%d" % seq):
         for _ in range(count):
@@ -266,3 +269,44 @@ def test_a_small_time_is_kept_also_when_in_use():
     fallback.waiting(0.0, True)
     fallback.delivered()
     assert fallback.due(0.2)
+
+
+def asks(line, *verbs):
+    """A centre that has all that is sent, and asks for something the first time."""
+    left = list(verbs)
+
+    def centre(frames):
+        receipts = line.holds_all(frames) if line.exchange.seqs() else []
+        asked = [Command(device="clinic-1", id="ab" * 8, verb=left.pop(0))] if left else []
+        down = [*((Channel.RECEIPT, one) for one in receipts), *((Channel.COMMAND, one) for one in asked)]
+        return Answer(pack(Frame(channel, encode(one)) for channel, one in down))
+
+    return centre
+
+
+def test_what_the_centre_asks_for_is_answered_at_once_also_when_nothing_waits(line, caplog):
+    line.exchange.centre = asks(line, "renew", "certificate")
+    line.record(3)
+    line.pass_time(AFTER + 3)
+    replies = [[frame for frame in sent if frame.channel is Channel.REPLY] for sent in line.exchange.sent]
+    assert [len(one) for one in replies] == [0, 1, 1]
+    assert [decode_reply(one[0].payload).detail for one in replies[1:]] == ["renew", "certificate"]
+    assert [line.exchange.seqs(batch) for batch in range(3)] == [[1, 2, 3], [], []]
+    line.pass_time(AFTER * 3)
+    assert len(line.exchange.sent) == 3
+    assert "gave no receipt" not in caplog.text
+    line.record(1)
+    line.pass_time(AFTER + 1)
+    assert line.outbox.waiting() == 0, "the second way was not put off by an exchange without results"
+
+
+def test_a_reply_that_does_not_arrive_is_sent_once_and_holds_nothing_up(line):
+    answers = asks(line, "renew")
+    line.exchange.centre = lambda frames: answers(frames) if len(line.exchange.sent) != 2 else Answer(trouble="away")
+    line.record(1)
+    line.pass_time(AFTER + 5)
+    assert len(line.exchange.sent) == 2
+    line.record(1)
+    line.pass_time(AFTER * 3)
+    assert line.outbox.waiting() == 0
+    assert not any(frame.channel is Channel.REPLY for sent in line.exchange.sent[2:] for frame in sent)

@@ -1,0 +1,98 @@
+"""Enrolling as root on a board whose processes have a user of their own: who owns what, and what they cannot make root do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from broker.fleet.authority import Authority, Settings
+from broker.fleet.enrolling import Options, enrol
+from broker.fleet.founding import found
+from broker.fleet.table import Wanted
+
+NOBODY = 65534
+ROOT = Path(__file__).parents[3]
+PROFILE = """device = "x"
+facility = "x"
+state = "../state"
+site_key = "../state/identity/site.key"
+[watch]
+folder = "../inbox"
+[page]
+pin = "page.pin"
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users may enter, as /var/lib is."""
+    folder = Path(tempfile.mkdtemp(prefix="cxr-enrol-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def made(place: Path) -> tuple[Path, str]:
+    found(place / "authority", Settings(["127.0.0.1"]), datetime.now(timezone.utc))
+    [one] = enrol(Authority(place / "authority"), [Wanted("clinic-1", "Clinic")], place / "out", Options())
+    code = next(line.split()[1] for line in one.paper.read_text().splitlines() if line.startswith("Code"))
+    return one.file, code
+
+
+def call(place: Path, file: Path, code: str) -> subprocess.CompletedProcess[str]:
+    (place / "profile.toml").write_text(PROFILE)
+    arguments = ["enrol", str(file), "--config", str(place / "etc" / "device.toml"), "--profile", str(place / "profile.toml")]
+    return subprocess.run(
+        [sys.executable, "-m", "edge.cli", *arguments], input=code, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+def test_files_belong_to_who_runs_the_device(place: Path) -> None:
+    """As root they are given to the owner of the state folder; otherwise whoever enrols runs the device."""
+    root = os.geteuid() == 0
+    file, code = made(place)
+    (place / "state").mkdir(mode=0o700)
+    if root:
+        os.chown(place / "state", NOBODY, NOBODY)
+    done = call(place, file, code)
+    assert done.returncode == 0, done.stderr
+    owner = NOBODY if root else os.geteuid()
+    identity = place / "state" / "identity"
+    for path in (identity, *identity.iterdir(), place / "etc" / "page.pin"):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (owner, 0), path
+    assert sorted(path.name for path in identity.iterdir()) == ["ca.pem", "centre.pem", "device.pem", "site.key"]
+    assert (place / "etc").stat().st_mode & 0o777 == 0o755
+    config = (place / "etc" / "device.toml").stat()
+    assert (config.st_uid, config.st_mode & 0o777) == (0 if root else owner, 0o640 if root else 0o600)
+    if root:
+        assert config.st_gid == NOBODY
+
+
+def test_a_link_that_a_process_has_laid_leads_root_nowhere(place: Path) -> None:
+    file, code = made(place)
+    target = place / "shadow"
+    target.write_text("root's own")
+    target.chmod(0o600)
+    identity = place / "state" / "identity"
+    identity.mkdir(parents=True)
+    for name in ("device.part", "ca.part", "site.part"):
+        (identity / name).symlink_to(target)
+    if os.geteuid() == 0:
+        for path in (identity.parent, identity):
+            os.chown(path, NOBODY, NOBODY)
+    else:
+        target.chmod(0o400)
+    done = call(place, file, code)
+    assert done.returncode == 2
+    assert "Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert target.read_text() == "root's own"
+    assert not (place / "etc" / "device.toml").exists()
