@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
+from broker import cli_fleet
 from broker.aggregate import Aggregator
 from broker.database import parse_url
-from broker.errors import BrokerError, FileRefused
+from broker.errors import BrokerError, FileRefused, LinkError
 from broker.listing import quarantine_lines, result_lines
 from broker.mosquitto.render import find_mosquitto, require_free_port, write_loopback
 from broker.mqtt import Address, PahoLink
@@ -52,16 +53,35 @@ def _link_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--key", type=_file, help="private key of --cert"),
         click.option("--cert", type=_file, help="this program's certificate, for mqtts://"),
         click.option("--ca", type=_file, help="certificate authority of the broker, for mqtts://"),
-        click.option("--mqtt", default="mqtt://127.0.0.1:1883", show_default=True, help="mqtt://host:port or mqtts://host:port"),
+        click.option(
+            "--mqtt", help="mqtt://host:port or mqtts://host:port; without it that of --authority, or mqtt://127.0.0.1:1883"
+        ),
+        click.option("--authority", type=_folder, help="folder of `cxr-broker init`: address and certificates are those in it"),
     ):
         command = option(command)
     return command
+
+
+def _address(mqtt: str | None, ca: Path | None, cert: Path | None, key: Path | None, authority: Path | None, name: str) -> Address:
+    """Return where the broker is, and as who to speak to it: as said, and otherwise as `name` of the authority."""
+    if authority is None:
+        return Address.parse(mqtt or "mqtt://127.0.0.1:1883", ca, cert, key)
+    from broker.fleet.authority import Authority
+
+    found = Authority(authority)
+    own = found.files(name)
+    if (cert is None) != (key is None):
+        raise LinkError("--cert and --key belong together; give both.")
+    return Address.parse(mqtt or f"mqtts://127.0.0.1:{found.settings.mqtt_port}", ca or found.ca, cert or own.cert, key or own.key)
 
 
 @click.group(cls=_Group)
 def main() -> None:
     """The centre of a fleet of cxr-edge devices."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+
+
+cli_fleet.add_to(main)
 
 
 @main.command()
@@ -72,7 +92,8 @@ def main() -> None:
 @click.option("--sync-cert", type=_file, help="this server's certificate, for https://")
 @click.option("--sync-key", type=_file, help="private key of --sync-cert")
 def aggregate(
-    mqtt: str,
+    mqtt: str | None,
+    authority: Path | None,
     ca: Path | None,
     cert: Path | None,
     key: Path | None,
@@ -83,7 +104,14 @@ def aggregate(
     sync_key: Path | None,
 ) -> None:
     """Take results from the broker into the database, and send receipts."""
-    link = PahoLink(Address.parse(mqtt, ca, cert, key))
+    from broker.fleet.authority import Authority
+
+    link = PahoLink(_address(mqtt, ca, cert, key, authority, "aggregator"))
+    if authority is not None:
+        found = Authority(authority)
+        sync = sync or f"https://0.0.0.0:{found.settings.https_port}"
+        own = found.files("broker")
+        sync_ca, sync_cert, sync_key = sync_ca or found.ca, sync_cert or own.cert, sync_key or own.key
     listen = Listen.parse(sync, sync_ca, sync_cert, sync_key) if sync else None
     store = SqlStore(parse_url(database))
     aggregator = Aggregator(store, link)
@@ -170,9 +198,11 @@ def quarantine(database: str, as_json: bool, limit: int) -> None:
 @click.argument("device")
 @_link_options
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="seconds")
-def ping(device: str, mqtt: str, ca: Path | None, cert: Path | None, key: Path | None, timeout: float) -> None:
+def ping(
+    device: str, mqtt: str | None, authority: Path | None, ca: Path | None, cert: Path | None, key: Path | None, timeout: float
+) -> None:
     """Ask DEVICE for a sign of life."""
-    reply, seconds = send_ping(Address.parse(mqtt, ca, cert, key), device, timeout)
+    reply, seconds = send_ping(_address(mqtt, ca, cert, key, authority, "operator"), device, timeout)
     click.echo(f"{device} answered {'ok' if reply.ok else 'not ok'} in {seconds * 1000:.0f} ms. {reply.detail}".rstrip())
     if not reply.ok:
         sys.exit(1)
@@ -184,10 +214,17 @@ def ping(device: str, mqtt: str, ca: Path | None, cert: Path | None, key: Path |
 )
 @click.option("--port", default=1883, show_default=True, type=click.IntRange(1, 65535))
 def mosquitto(folder: Path, port: int) -> None:
-    """Become a Mosquitto broker for this machine alone (loopback, no accounts)."""
+    """Become the Mosquitto of the authority in --dir; where there is none, one for this machine alone (loopback, no accounts)."""
     program = find_mosquitto()
-    require_free_port("127.0.0.1", port)
-    configuration = write_loopback(folder, port)
+    if (folder / "authority.json").exists():
+        from broker.fleet.authority import Authority
+
+        found = Authority(folder)
+        require_free_port("0.0.0.0", found.settings.mqtt_port)  # noqa: S104  # as its configuration says
+        configuration = found.configuration
+    else:
+        require_free_port("127.0.0.1", port)
+        configuration = write_loopback(folder, port)
     os.execv(program, [program, "-c", str(configuration)])  # noqa: S606  # no shell
 
 

@@ -7,6 +7,7 @@
     |   |-- StoreUnavailable   it does not answer or has no room just now; the same call may succeed later
     |   `-- StoreRefused       it answers, and will never take this row
     |-- FileRefused            a file that was carried here is not what it should be, or not from where it should be
+    |-- AuthorityError         the authority's folder, a device's enrolment or its standing
     |-- LinkError              the MQTT broker cannot be used as asked
     `-- StartError             a program, port or file that is needed is missing or cannot be used
 
@@ -42,6 +43,10 @@ class StoreRefused(StoreError):
 
 class FileRefused(BrokerError):
     """A sealed file is not taken in."""
+
+
+class AuthorityError(BrokerError):
+    """The authority cannot do what was asked, or its folder is not what it should be."""
 
 
 class LinkError(BrokerError):

@@ -52,7 +52,7 @@ def ping(address: Address, device: str, timeout_s: float) -> tuple[Reply, float]
         if not exchange.subscribed.wait(timeout_s):
             raise LinkError(f"The broker at {address} did not accept the connection in {timeout_s:g} s.")
         if exchange.refused:
-            raise LinkError(f"The broker at {address} does not allow this: {exchange.refused}. Use the aggregator's certificate.")
+            raise LinkError(f"The broker at {address} does not allow this: {exchange.refused}. Use the operator's certificate.")
         sent = time.monotonic()
         client.publish(command_topic, codec.encode(Command(device=device, id=exchange.id, verb="ping")), qos=1)
         if not exchange.answered.wait(max(until - sent, 0.0)) or exchange.reply is None:

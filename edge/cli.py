@@ -14,6 +14,7 @@ from pathlib import Path
 
 import edge
 from edge.commands import by_hand, processes
+from edge.commands import enrol as cli_enrol
 from edge.commands import relay as cli_relay
 from edge.errors import CxrError
 from edge.unattended.hardening import begin_private
@@ -131,6 +132,10 @@ def parser() -> argparse.ArgumentParser:
     )
     plain.add_argument("folder", type=Path, metavar="FOLDER")
     plain.add_argument("files", nargs="+", type=Path, metavar="FILES")
+
+    enrol = add("enrol", cli_enrol.enrol, "Make this board the device of an enrolment FILE of the centre; its code is typed.")
+    enrol.add_argument("file", type=Path, metavar="FILE")
+    enrol.add_argument("--profile", type=Path, metavar="PROFILE", help="the kind of board, for a device.toml that is not there yet")
 
     init = add("init", by_hand.init, "Write a device.toml, a site key and the folders for one device into FOLDER.", config=False)
     init.add_argument("folder", type=Path, metavar="FOLDER")

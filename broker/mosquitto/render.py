@@ -34,19 +34,18 @@ def write_loopback(folder: Path, port: int) -> Path:
     return path
 
 
-def write_fleet(folder: Path, port: int, ca: Path, cert: Path, key: Path, aggregator: str, dashboard: str) -> Path:
-    """Write `mosquitto.conf` and `mosquitto.acl` for real use into `folder`, and return the configuration's path.
+def fleet_files(folder: Path, port: int, aggregator: str, operator: str, dashboard: str) -> dict[str, str]:
+    """Return `mosquitto.conf` and `mosquitto.acl` for real use: name in `folder` -> text.
 
-    `aggregator` and `dashboard` are the certificate names (CN) of the aggregator and of read-only dashboards.
+    `folder` holds ca.pem, crl.pem and broker.pem (key and certificate), and a folder `broker` for Mosquitto's data and process id.
+    `aggregator`, `operator` and `dashboard` are the certificate names (CN) of the aggregator, of who sends commands by hand, and of
+    read-only dashboards.
     """
     folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    acl = folder / "mosquitto.acl"
-    acl.write_text(render("fleet.acl", aggregator=aggregator, dashboard=dashboard), encoding="utf-8")
-    path = folder / "mosquitto.conf"
-    values = {"ca": ca.absolute(), "cert": cert.absolute(), "key": key.absolute(), "acl": acl}
-    path.write_text(render("fleet.conf", port=port, folder=folder, user=_user(), **values), encoding="utf-8")
-    return path
+    return {
+        "mosquitto.acl": render("fleet.acl", aggregator=aggregator, operator=operator, dashboard=dashboard),
+        "mosquitto.conf": render("fleet.conf", port=port, folder=folder, user=_user()),
+    }
 
 
 def find_mosquitto() -> str:

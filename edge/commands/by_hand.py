@@ -142,7 +142,11 @@ def key(arguments: Arguments) -> None:
             _say(line)
         return
     if arguments.do == "restore":
-        present = pseudonym.adopt(path, read_paper(sys.stdin))
+        from edge.enrolment.expected import require_expected
+
+        typed = read_paper(sys.stdin)
+        require_expected(device, typed)
+        present = pseudonym.adopt(path, typed)
     elif arguments.do == "rotate":
         present = pseudonym.rotate(path, wall_clock()[:10] if synchronised() else None)
     else:

@@ -14,6 +14,7 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,11 +73,21 @@ def load_site_key(path: Path) -> SiteKey:
         ) from None
     except ValueError:
         lines = [""]
-    found = [_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
+    return read_site_key(lines, str(path))
+
+
+def read_site_key(lines: Iterable[str], name: str) -> SiteKey:
+    """Return the key that the lines of a key file hold; `name` is the file's, for people.
+
+    Raises:
+        ConfigError: if they are no key.
+    """
+    lines = [line.strip() for line in lines if line.strip()]
+    found = [_LINE.fullmatch(line) for line in lines]
     keys = [SiteKey(bytes.fromhex(match[1]), match[2]) for match in found if match]
     if not keys or len(keys) != len(found):
         raise ConfigError(
-            f"{path} is no site key: every line should hold {KEY_BYTES * 2} hexadecimal digits and perhaps a day. "
+            f"{name} is no site key: every line should hold {KEY_BYTES * 2} hexadecimal digits and perhaps a day. "
             "Move it away, then make it again from the paper by `cxr-edge key restore`."
         )
     return chain(keys)
@@ -90,7 +101,7 @@ def make_site_key(path: Path, since: str | None = None) -> SiteKey:
     """
     key = SiteKey(secrets.token_bytes(KEY_BYTES), since)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(_text(key))
+        file.write(key_text(key))
         file.flush()
         os.fsync(file.fileno())
     fsync_folder(path.parent)
@@ -124,11 +135,12 @@ def adopt(path: Path, typed: SiteKey) -> SiteKey:
 def save(path: Path, key: SiteKey) -> SiteKey:
     """Write a key file, whole or not at all, for its owner alone, who stays the same when root does this. Raises OSError."""
     owner = (path if path.exists() else path.parent).stat()
-    write_durably(path, _text(key))
+    write_durably(path, key_text(key))
     if os.geteuid() == 0:
         os.chown(path, owner.st_uid, owner.st_gid)
     return key
 
 
-def _text(key: SiteKey) -> bytes:
+def key_text(key: SiteKey) -> bytes:
+    """Return the content of a key file."""
     return "".join(f"{one.secret.hex()}{' ' if one.since else ''}{one.since or ''}\n" for one in key.all).encode("ascii")

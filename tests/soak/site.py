@@ -7,7 +7,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from broker.mosquitto.render import write_fleet
 from edge.config import load_config
 from edge.contract import codec
 from edge.intake.spool import Spool
@@ -25,6 +24,7 @@ from tests.soak.verdict import Evidence
 from tests.support import messages
 from tests.support.authority import Authority, Identity
 from tests.support.clinic import Device, make_device
+from tests.support.mosquitto import write_fleet
 from tests.support.processes import find_program, free_port
 
 _MACHINES = ("XRAY1", "XRAY2", "XRAY3")
@@ -127,7 +127,7 @@ class Site:
 def _centre(folder: Path, authority: Authority, broker: int, sync: int, database: Path) -> dict[str, list[str]]:
     """Return the commands of the centre's processes; `folder` is for Mosquitto's files."""
     server, own = authority.server("centre"), authority.client("aggregator")
-    configuration = write_fleet(folder, broker, authority.ca, server.cert, server.key, "aggregator", "dashboard")
+    configuration = write_fleet(folder, broker, authority)
     return {
         "mosquitto": [find_program("mosquitto", "mosquitto"), "-c", str(configuration)],
         "aggregator": [

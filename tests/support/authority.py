@@ -46,6 +46,13 @@ class Authority:
         """Issue a certificate whose CN is `name`, valid from `days_ago` on."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, None, days_ago, by_rsa=by_rsa)
 
+    def crl(self) -> bytes:
+        """Return a list of revoked certificates, which is empty."""
+        now = datetime.now(timezone.utc)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now - timedelta(minutes=5)).next_update(now + timedelta(days=1))
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def _issue(
         self,
         name: str,

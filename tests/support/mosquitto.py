@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.mosquitto.render import write_fleet, write_loopback
+from broker.mosquitto.render import fleet_files, write_loopback
 from tests.support.authority import Authority
 from tests.support.processes import end, find_program, free_port, wait_for_port
 
@@ -58,12 +58,23 @@ def loopback_mosquitto(folder: Path) -> Iterator[Mosquitto]:
         broker.stop()
 
 
+def write_fleet(folder: Path, port: int, authority: Authority) -> Path:
+    """Write `fleet.conf` and what it names for an authority of tests, and return the configuration's path."""
+    server = authority.server()
+    (folder / "broker").mkdir(parents=True, exist_ok=True)
+    (folder / "ca.pem").write_bytes(authority.ca.read_bytes())
+    (folder / "crl.pem").write_bytes(authority.crl())
+    (folder / "broker.pem").write_bytes(server.key.read_bytes() + server.cert.read_bytes())
+    for name, text in fleet_files(folder, port, "aggregator", "operator", "dashboard").items():
+        (folder / name).write_text(text)
+    return folder / "mosquitto.conf"
+
+
 @contextlib.contextmanager
 def fleet_mosquitto(folder: Path, authority: Authority) -> Iterator[Mosquitto]:
     """Run a broker from `fleet.conf`: mutual TLS and the project's access rules."""
-    port, server = free_port(), authority.server()
-    configuration = write_fleet(folder, port, authority.ca, server.cert, server.key, "aggregator", "dashboard")
-    broker = Mosquitto(configuration, port, folder / "mosquitto.log")
+    port = free_port()
+    broker = Mosquitto(write_fleet(folder, port, authority), port, folder / "mosquitto.log")
     broker.start()
     try:
         yield broker

@@ -97,9 +97,9 @@ def test_listings(tmp_path: Path) -> None:
 def test_templates_are_filled_in_completely(tmp_path: Path) -> None:
     loopback = rendering.write_loopback(tmp_path / "a", 1234).read_text()
     assert "listener 1234 127.0.0.1" in loopback
-    paths = [tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")]
-    fleet = rendering.write_fleet(tmp_path / "b", 8883, *paths, aggregator="aggregator", dashboard="dashboard")
-    for text in (loopback, fleet.read_text(), (tmp_path / "b" / "mosquitto.acl").read_text()):
+    fleet = rendering.fleet_files(tmp_path / "b", 8883, aggregator="aggregator", operator="operator", dashboard="dashboard")
+    assert set(fleet) == {"mosquitto.conf", "mosquitto.acl"}
+    for text in (loopback, *fleet.values()):
         assert "$" not in text
     with pytest.raises(KeyError):
         rendering.render("fleet.conf", port=1)
