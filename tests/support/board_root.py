@@ -23,6 +23,23 @@ _ROOTS = ROOT / "build" / "roots"
 _MISC = Path("/proc/sys/fs/binfmt_misc")
 # Debian's name of an architecture, and qemu's.
 _EMULATED = {"arm64": "aarch64", "armhf": "arm"}
+# An emulated program would read of this machine's processors in /proc/cpuinfo, and the library by which LiteRT looks at them ends with a
+# segmentation fault. So it reads of two of a Raspberry Pi 4's (Cortex-A72), and of the features that qemu has.
+_PROCESSOR = """\
+processor\t: {number}
+BogoMIPS\t: 108.00
+Features\t: {features}
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+
+"""
+_FEATURES = {
+    "arm64": "fp asimd evtstrm crc32 cpuid",
+    "armhf": "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm crc32",
+}
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 
 # Run by the first process of a copy; its arguments are the root, the writable layer, and the place of the merged tree. /proc is
@@ -33,6 +50,7 @@ read -r number rest </proc/self/stat
 ip link set lo up
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$3"
 mount -t proc proc "$3/proc"
+[ ! -s "$4" ] || mount --bind "$4" "$3/proc/cpuinfo"
 mount -t sysfs -o ro sysfs "$3/sys"
 mount -t tmpfs -o mode=755 dev "$3/dev"
 for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 "$3/dev/${node%:*}" c 1 "${node#*:}"; done
@@ -187,13 +205,28 @@ def board(root: Path, folder: Path) -> Iterator[Board]:
     tree = folder / "tree"
     for one in (tree, folder / "layer" / "upper", folder / "layer" / "work"):
         one.mkdir(parents=True)
-    number = folder / "layer" / "number"
+    number, processors = folder / "layer" / "number", folder / "layer" / "cpuinfo"
+    features = _FEATURES.get(root.name.partition("-")[0], "")
+    processors.write_text("".join(_PROCESSOR.format(number=one, features=features) for one in (0, 1)) if features else "")
     unshare = [find_program("unshare", "util-linux"), "--mount", "--net", "--pid", "--fork", "--kill-child"]
     log = folder / "board.log"
     with log.open("wb") as output:
         holder = subprocess.Popen(
             # Whatever ends this process ends the copy.
-            ["setpriv", "--pdeathsig", "KILL", *unshare, "sh", "-c", _HOLD, "sh", str(root), str(folder / "layer"), str(tree)],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                *unshare,
+                "sh",
+                "-c",
+                _HOLD,
+                "sh",
+                str(root),
+                str(folder / "layer"),
+                str(tree),
+                str(processors),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
