@@ -1,9 +1,9 @@
 """`make arm64`: from nothing to a result delivered from an emulated ARM device; `make armhf` the same for 32 bits.
 
-A Debian system of the architecture is made and run by qemu, with no network but loopback. In it, from the offline package alone: the
-installer, `cxr-edge check`, the networks on the golden and other inputs, `cxr-edge classify`, the tests of the outbox, and the whole
-device, which delivers to Mosquitto and an aggregator of this machine. What came out is printed and written to build/<architecture>.json.
-The exit status is 0 only if all of it is as on this machine.
+A Debian system of the architecture is made and run by qemu, with no network but loopback. In it, from the offline package alone:
+the installer, `cxr-edge check`, the networks on the golden and other inputs, `cxr-edge classify`, the tests of the outbox, and the
+whole device, which delivers to Mosquitto and an aggregator of this machine. What came out is printed and written to
+build/<architecture>.json. The exit status is 0 only if all of it is as on this machine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NEEDED_BY_TESTS = ("pytest", "pytest-timeout", "hypothesis")
 
 @dataclass(frozen=True)
 class Kind:
-    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system needs beside Python."""
+    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system needs."""
 
     debian: str
     machine: str
@@ -181,7 +181,8 @@ def _test_outbox(device: Board, scratch: Path) -> int:
     environment = {"PYTHONPATH": "/root/tools:/root/tests"}
     done = device.run(*command, environment=environment, folder="/root/tests", timeout_s=2400)
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert done.returncode == 0 and passed, f"the tests of the outbox failed:\n{done.stdout[-4000:]}"
+    assert done.returncode == 0, f"the tests of the outbox failed:\n{done.stdout[-4000:]}"
+    assert passed, done.stdout[-4000:]
     return int(passed[1])
 
 
