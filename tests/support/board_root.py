@@ -23,7 +23,7 @@ _ROOTS = ROOT / "build" / "roots"
 _MISC = Path("/proc/sys/fs/binfmt_misc")
 # Debian's name of an architecture, and qemu's.
 _EMULATED = {"arm64": "aarch64", "armhf": "arm"}
-# An emulated program would read of this machine's processors in /proc/cpuinfo, and the library by which LiteRT looks at them then ends
+# An emulated program would read of this machine's processors in /proc/cpuinfo, and the library by which LiteRT looks at them then$
 # with a segmentation fault. So it reads of two of a Raspberry Pi 4's (Cortex-A72), with features that qemu has.
 _PROCESSOR = """\
 processor\t: {number}
