@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from broker.ingest import Decision, Inbound, classify
 from broker.settle import Settler
 from broker.store import Store
 from edge.contract import codec, topics
+from edge.contract.messages import Command
 from edge.contract.topics import Channel
 
 log = logging.getLogger(__name__)
@@ -57,12 +58,19 @@ class Link(Protocol):
         ...
 
 
+def no_commands(_decisions: Iterable[Decision]) -> list[Command]:
+    """Ask devices for nothing, for a centre without an authority."""
+    return []
+
+
 class Aggregator:
     """Takes batches from a link and puts them into a store until it is told to stop."""
 
-    def __init__(self, store: Store, link: Link) -> None:
+    def __init__(self, store: Store, link: Link, answers: Callable[[list[Decision]], list[Command]] = no_commands) -> None:
+        """Args: answers: told what came, once it is stored; returns what is to be asked of the devices."""
         self.settler = Settler(store)
         self._link = link
+        self._answers = answers
         self.handled = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -78,8 +86,11 @@ class Aggregator:
 
     def handle(self, deliveries: Sequence[Delivery], stop: threading.Event) -> None:
         """Commit one batch, then acknowledge it. Waits as long as the database is not there, unless `stop` is set."""
-        if self._settle([classify(delivery.message) for delivery in deliveries], stop):
+        decisions = [classify(delivery.message) for delivery in deliveries]
+        if self._settle(decisions, stop):
             self._link.acknowledge(deliveries)
+            for command in self._answers(decisions):
+                self._link.publish(topics.topic(command.device, Channel.COMMAND), codec.encode(command))
             self.handled += len(deliveries)
 
     def _settle(self, decisions: list[Decision], stop: threading.Event) -> bool:

@@ -15,9 +15,10 @@ from typing import Any
 import click
 
 from broker import cli_fleet
-from broker.aggregate import Aggregator
+from broker.aggregate import Aggregator, no_commands
 from broker.database import parse_url
 from broker.errors import BrokerError, FileRefused, LinkError
+from broker.ingest import Decision
 from broker.listing import quarantine_lines, result_lines
 from broker.mosquitto.render import find_mosquitto, require_free_port, write_loopback
 from broker.mqtt import Address, PahoLink
@@ -25,10 +26,11 @@ from broker.ping import ping as send_ping
 from broker.reader import Reader
 from broker.settle import Settler
 from broker.sql_store import SqlStore
-from broker.sync.app import create_app
+from broker.sync.app import create_app, nobody_is
 from broker.sync.bucket import Buckets
 from broker.sync.server import Listen, SyncServer
 from broker.web.server import serve as run_server
+from edge.contract.messages import Command
 
 _database = click.option("--db", "database", required=True, help="sqlite:///centre.db, or postgresql://user@host/name")
 
@@ -105,23 +107,28 @@ def aggregate(
 ) -> None:
     """Take results from the broker into the database, and send receipts."""
     from broker.fleet.authority import Authority
+    from broker.fleet.renewal import Renewals
 
+    answers: Callable[[list[Decision]], list[Command]] = no_commands
+    revoked: Callable[[str], bool] = nobody_is
     link = PahoLink(_address(mqtt, ca, cert, key, authority, "aggregator"))
     if authority is not None:
         found = Authority(authority)
         sync = sync or f"https://0.0.0.0:{found.settings.https_port}"
         own = found.files("broker")
         sync_ca, sync_cert, sync_key = sync_ca or found.ca, sync_cert or own.cert, sync_key or own.key
+        renewals = Renewals(found)
+        answers, revoked = renewals.answers, renewals.revoked
     listen = Listen.parse(sync, sync_ca, sync_cert, sync_key) if sync else None
     store = SqlStore(parse_url(database))
-    aggregator = Aggregator(store, link)
+    aggregator = Aggregator(store, link, answers)
     server = None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         if listen is not None:
-            server = SyncServer(create_app(aggregator.settler, Buckets()), listen)
+            server = SyncServer(create_app(aggregator.settler, Buckets(), answers, revoked), listen)
             server.start()
         link.start()
         aggregator.run(stop)
@@ -135,17 +142,36 @@ def aggregate(
 @main.command(name="import")
 @click.argument("files", nargs=-1, required=True, type=_file, metavar="FILE...")
 @_database
-@click.option("--ca", type=_file, required=True, help="certificate authority of the devices")
-@click.option("--cert", type=_file, required=True, help="the centre's certificate, the one that devices have as [usb] centre")
-@click.option("--key", type=_file, required=True, help="private key of --cert")
+@click.option("--authority", type=_folder, help="folder of `cxr-broker init`: --ca, --cert and --key are those in it")
+@click.option("--ca", type=_file, help="certificate authority of the devices")
+@click.option("--cert", type=_file, help="the centre's certificate, the one that devices have as [usb] centre")
+@click.option("--key", type=_file, help="private key of --cert")
 @click.option("--receipts", type=_folder, help="where the receipts for the devices are written; without it beside each file")
-def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, key: Path, receipts: Path | None) -> None:
+def import_files(
+    files: tuple[Path, ...],
+    database: str,
+    authority: Path | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    receipts: Path | None,
+) -> None:
     """Take in what was carried here in sealed FILEs, and write the receipts to carry back. Stop the aggregator meanwhile."""
     from broker.usb import import_file
     from edge.sealed.keys import Unsealable, load_certificate, load_identity
 
+    revoked: Callable[[str], bool] = nobody_is
+    if authority is not None:
+        from broker.fleet.authority import Authority
+        from broker.fleet.renewal import Renewals
+
+        found = Authority(authority)
+        own = found.files("centre")
+        ca, cert, key, revoked = ca or found.ca, cert or own.cert, key or own.key, Renewals(found).revoked
+    if ca is None or cert is None or key is None:
+        raise BrokerError("Say --authority, or --ca, --cert and --key.")
     try:
-        authority, centre = load_certificate(ca), load_identity(cert, key)
+        root, centre = load_certificate(ca), load_identity(cert, key)
     except Unsealable as error:
         raise BrokerError(f"The certificates cannot be used: {error}.") from None
     refused = 0
@@ -153,7 +179,7 @@ def import_files(files: tuple[Path, ...], database: str, ca: Path, cert: Path, k
         settler = Settler(store)
         for file in files:
             try:
-                done = import_file(file, settler, authority, centre, receipts or file.parent)
+                done = import_file(file, settler, root, centre, receipts or file.parent, revoked)
             except FileRefused as error:
                 refused += 1
                 click.echo(f"cxr-broker: {error}", err=True)

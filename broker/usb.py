@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain, islice
@@ -41,7 +41,14 @@ class Imported:
     receipts: Path
 
 
-def import_file(path: Path, settler: Settler, authority: x509.Certificate, centre: Identity, folder: Path) -> Imported:
+def import_file(
+    path: Path,
+    settler: Settler,
+    authority: x509.Certificate,
+    centre: Identity,
+    folder: Path,
+    revoked: Callable[[str], bool] = lambda serial: False,
+) -> Imported:
     """Take one file in, and write the receipts for its device into `folder`.
 
     Each batch is judged and committed as if it had come by MQTT from the device that signed the file. The same file again changes
@@ -56,6 +63,8 @@ def import_file(path: Path, settler: Settler, authority: x509.Certificate, centr
         try:
             sealed = open_sealed(file)
             device = _device(sealed, authority)
+            if revoked(f"{sealed.sender.serial_number:x}"):
+                raise Unsealable(f"the certificate of {device} was revoked; if it has a new one, export again there")
             messages = _messages(sealed, centre, device)
             while batch := list(islice(messages, _BATCH)):
                 receipts += settler.settle([classify(message) for message in batch])

@@ -43,8 +43,8 @@ class Maker:
     def revocations(self, serials: Iterable[int], number: int) -> bytes:
         """Return the list of revoked serials as PEM. A later list has a greater `number`, counted from 0.
 
-        Its dates come from the number and the authority, not from a clock: OpenSSL takes the list with the later date, and one whose
-        date is still to come locks everybody out. Nor does a list outdate before the authority does.
+        Its dates come from the number and the authority, not from a clock: OpenSSL takes the list with the later date, and one
+        whose date is still to come locks everybody out. Nor does a list outdate before the authority does.
         """
         began = self.certificate.not_valid_before_utc
         at = began + timedelta(seconds=number)

@@ -1,7 +1,7 @@
 """Enrolment: for each device a file that makes a board into it, and a paper with the code and the site's key.
 
-All devices of one call are enrolled together or not at all. The site's key is made here and goes into the files and onto the papers;
-the centre keeps its name only, as who has it can find out which patient a pseudonym is.
+All devices of one call are enrolled together or not at all. The site's key is made here and goes into files and onto papers; the
+centre keeps its name only, as who has it can find out which patient a pseudonym is.
 """
 
 from __future__ import annotations

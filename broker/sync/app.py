@@ -10,7 +10,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,25 +19,34 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from broker.errors import StoreError
-from broker.ingest import Inbound, classify
+from broker.aggregate import no_commands
+from broker.errors import BrokerError, StoreError
+from broker.ingest import Decision, Inbound, classify
 from broker.settle import Settler
 from broker.sync.bucket import Buckets
 from edge.contract import codec, topics
 from edge.contract.errors import ContractError
 from edge.contract.frames import MAX_BODY, Frame, pack, unpack
-from edge.contract.messages import Receipt
+from edge.contract.messages import Command, Receipt
 from edge.contract.topics import Channel
 
 log = logging.getLogger(__name__)
 
 PEER = "cxr_peer"
-"""Where the server puts the name in the client certificate into the ASGI scope; None: a connection without certificates."""
+"""Where the server puts the `Peer` into the ASGI scope; None: a connection without certificates."""
 
 _BODY_WITHIN_S = 30.0
 _TURN_WITHIN_S = 5.0
 _AGAIN_S = 10
-_TAKEN = frozenset({Channel.HELLO, Channel.RESULT, Channel.STATUS})
+_TAKEN = frozenset({Channel.HELLO, Channel.RESULT, Channel.STATUS, Channel.REPLY})
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who showed a certificate: the name in it, empty where there is not exactly one, and its serial number, hexadecimal."""
+
+    name: str
+    serial: str
 
 
 class _No(Exception):
@@ -48,21 +58,54 @@ class _No(Exception):
         self.again_s = again_s
 
 
-def create_app(settler: Settler, buckets: Buckets) -> Starlette:
-    """Return the ASGI application; `settler` is the aggregator's."""
+def nobody_is(_serial: str) -> bool:
+    """Say of no certificate that it was revoked, for a centre without an authority."""
+    return False
+
+
+def create_app(
+    settler: Settler,
+    buckets: Buckets,
+    answers: Callable[[list[Decision]], list[Command]] = no_commands,
+    revoked: Callable[[str], bool] = nobody_is,
+) -> Starlette:
+    """Return the ASGI application.
+
+    Args:
+        settler: the aggregator's.
+        buckets: how often each device may ask.
+        answers: told what came, once it is stored; returns what is to be asked of the device.
+        revoked: whether the certificate with that serial number counts no more.
+    """
 
     async def sync(request: Request) -> Response:
         try:
+            peer = request.scope[PEER]
+            if peer is not None:
+                await run_in_threadpool(_require_counting, peer, revoked)
             body = await _body(request)
-            device, messages = await run_in_threadpool(_understood, request.scope[PEER], body, buckets)
-            receipts = await run_in_threadpool(_settled, settler, messages)
+            device, messages = await run_in_threadpool(_understood, None if peer is None else peer.name, body, buckets)
+            decisions = [classify(message) for message in messages]
+            receipts = await run_in_threadpool(_settled, settler, decisions)
+            commands = await run_in_threadpool(answers, decisions)
         except _No as no:
             headers = {"Retry-After": str(math.ceil(no.again_s))} if no.again_s else {}
             return PlainTextResponse(f"{no}\n", no.status, headers)
         log.debug("%s delivered %d messages by HTTPS", device, len(messages))
-        return Response(_answer(receipts), media_type="application/gzip")
+        return Response(_answer(receipts, commands), media_type="application/gzip")
 
     return Starlette(routes=[Route("/v1/sync", sync, methods=["POST"])])
+
+
+def _require_counting(peer: Peer, revoked: Callable[[str], bool]) -> None:
+    try:
+        if not revoked(peer.serial):
+            return
+    except BrokerError as error:
+        log.error("Whether a certificate was revoked cannot be told, so nobody is let in by HTTPS: %s", error)
+        raise _No(503, "The centre cannot look up certificates just now.", _AGAIN_S) from None
+    log.warning("Refused an HTTPS delivery: the certificate of %.64r was revoked.", peer.name)
+    raise _No(403, "The certificate of this device was revoked. Ask the centre why, or enrol the device again.")
 
 
 async def _body(request: Request) -> bytes:
@@ -108,13 +151,14 @@ def _not_too_often(name: str, buckets: Buckets) -> None:
         raise _No(429, "This device asks too often.", wait_s)
 
 
-def _settled(settler: Settler, messages: list[Inbound]) -> list[Receipt]:
+def _settled(settler: Settler, decisions: list[Decision]) -> list[Receipt]:
     try:
-        return settler.settle([classify(message) for message in messages], _TURN_WITHIN_S)
+        return settler.settle(decisions, _TURN_WITHIN_S)
     except StoreError as error:
         log.error("The database does not take what came by HTTPS: %s. The device keeps it and tries again.", error)
         raise _No(503, "The centre's database takes nothing just now.", _AGAIN_S) from None
 
 
-def _answer(receipts: Iterable[Receipt]) -> bytes:
-    return pack(Frame(Channel.RECEIPT, codec.encode(receipt)) for receipt in receipts)
+def _answer(receipts: Iterable[Receipt], commands: Iterable[Command]) -> bytes:
+    down = [Frame(Channel.RECEIPT, codec.encode(receipt)) for receipt in receipts]
+    return pack([*down, *(Frame(Channel.COMMAND, codec.encode(command)) for command in commands)])

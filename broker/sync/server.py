@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from broker.errors import StartError
-from broker.sync.app import PEER
+from broker.sync.app import PEER, Peer
 from broker.sync.gate import Gate, Places
 
 log = logging.getLogger(__name__)
@@ -188,9 +188,10 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         self._end = self.loop.call_later(_CONNECTION_S, transport.abort)
         tls = transport.get_extra_info("ssl_object")
-        peer = None if tls is None else common_name(tls.getpeercert())
+        shown = None if tls is None else tls.getpeercert() or {}
+        peer = None if shown is None else Peer(common_name(shown), str(shown.get("serialNumber", "0")))
         # Without TLS nobody has a name: then each connection stands for itself.
-        if (gone := self._places.enter(peer if peer is not None else f"{id(self)}", transport)) is not None:
+        if (gone := self._places.enter(f"{id(self)}" if peer is None else peer.name, transport)) is not None:
             cast(asyncio.Transport, gone).abort()
         app = self.app
 

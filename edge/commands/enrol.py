@@ -97,8 +97,6 @@ def _said(enrolment: Enrolment, device: Device, config: Path) -> list[str]:
     if device.page is not None:
         lines.append(f"Its page: port {device.page.port}, PIN in {device.page.pin}.")
     if not has_key(device, enrolment.key_id):
-        lines.append(
-            f"It reads no X-ray before it has the site's key {enrolment.key_id}: cxr-edge key restore --config {config}, and type its paper."
-        )
+        lines.append(f"It reads no X-ray before it has the site's key {enrolment.key_id}: cxr-edge key restore --config {config}")
     lines.append("Processes that run go on with what they began with: start them again. Delete the enrolment file.")
     return lines

@@ -13,6 +13,7 @@ from edge.errors import CxrError
 if TYPE_CHECKING:
     from edge.config import Device
     from edge.contract.bundle import Manifest
+    from edge.delivery.commands import Commands
     from edge.delivery.receipts import Receipts
     from edge.delivery.relay import Relay, Route
     from edge.delivery.status import StatusWriter
@@ -55,12 +56,12 @@ def _relay_with(device: Device, outbox: Outbox, status: StatusWriter, stop: Any,
     from edge.delivery.mqtt import PahoLink
     from edge.delivery.relay import Relay
 
-    def second(receipts: Receipts) -> Route:
+    def second(receipts: Receipts, commands: Commands) -> Route:
         from edge.delivery.https import HttpsExchange
         from edge.delivery.sync import SyncRoute
 
         exchange = HttpsExchange(device.relay)
-        return SyncRoute(outbox, receipts, lambda: status("online"), exchange, device.relay.https_after_s)
+        return SyncRoute(outbox, receipts, lambda: status("online"), exchange, device.relay.https_after_s, commands.answer)
 
     relay = Relay(
         device,

@@ -23,6 +23,7 @@ from edge.contract.types import (
     Instant,
     Keyed,
     Nonce,
+    Pem,
     Probability,
     Seq,
     Short,
@@ -208,12 +209,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A request of the centre to one device."""
+    """A request of the centre to one device: `ping`, `renew` (make a new key) or `certificate` (here is the one for it)."""
 
     schema: int = SCHEMA
     device: DeviceId
     id: Nonce
     verb: Code
+    certificate: Annotated[Pem, Meta(description="X.509, for the key of the request that answered `renew`")] | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +226,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     id: Nonce
     ok: bool
     detail: Short = ""
+    request: Annotated[Pem, Meta(description="PKCS 10: asks for a certificate for a new key of the device")] | None = None
 
 
 AnyMessage = AnyOutcome | Status | Hello | Receipt | Command | Reply

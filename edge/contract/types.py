@@ -24,5 +24,8 @@ AgeBand = Annotated[str, Meta(pattern=r"^(\d{1,3}-\d{1,3}|\d{2,3}\+)$", descript
 Instant = Annotated[
     str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z$", description="UTC by the device's own clock")
 ]
+Pem = Annotated[
+    str, Meta(max_length=4096, pattern=r"^-----BEGIN [A-Z ]{1,40}-----\n[A-Za-z0-9+/=\n]+-----END [A-Z ]{1,40}-----\n$")
+]
 Short = Annotated[str, Meta(max_length=200)]
 Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}$")]

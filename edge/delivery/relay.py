@@ -16,8 +16,9 @@ from typing import Protocol
 from edge.config import Device
 from edge.contract.codec import decode_command, decode_receipt, encode
 from edge.contract.errors import ContractError
-from edge.contract.messages import Reply, Status
+from edge.contract.messages import Status
 from edge.contract.topics import Channel, topic
+from edge.delivery.commands import Commands
 from edge.delivery.mqtt import NO_SUBSCRIBER, Acked, Closed, Connected, Event, Link, Message
 from edge.delivery.receipts import Receipts
 from edge.delivery.status import State
@@ -36,6 +37,9 @@ _ANSWER_WITHIN_S = 60.0
 
 _BACKOFF_S = (1.0, 60.0)
 _FORGET_EVERY_S = 3600.0
+
+RENEWED = "renewed"
+"""Why a connection ended: the next one begins at once, with the new certificate."""
 
 
 class Route(Protocol):
@@ -59,7 +63,7 @@ class Relay:
         outbox: Outbox,
         status: Callable[[State], Status],
         connect: Callable[[str, bytes], Link],
-        second: Callable[[Receipts], Route] | None = None,
+        second: Callable[[Receipts, Commands], Route] | None = None,
         progress: Callable[[], object] = nothing,
     ) -> None:
         """Wire one up.
@@ -79,7 +83,8 @@ class Relay:
         self._topic = {channel: topic(device.device, channel) for channel in Channel}
         self._delivery = Delivery(outbox, window=device.relay.window, timeout_s=device.relay.receipt_timeout_s)
         self.receipts = Receipts(outbox, self._delivery.receipted, self._delivery.start_over)
-        self._second = second(self.receipts) if second is not None else None
+        self._commands = Commands(device)
+        self._second = second(self.receipts, self._commands) if second is not None else None
         self._progress = progress
         self._said: set[str] = set()
         self.connected = False
@@ -104,6 +109,8 @@ class Relay:
                     pause = _BACKOFF_S[0]
             if stop.is_set():
                 return
+            if why == RENEWED:
+                continue
             self._say_once(why, logging.WARNING)
             until = time.monotonic() + pause * random.uniform(0.5, 1.0)
             while time.monotonic() < until and not stop.is_set():
@@ -185,6 +192,10 @@ class Relay:
                     self._on_acked(event, now)
                 elif isinstance(event, Message):
                     self._on_message(link, event)
+            if self._commands.take_renewed():
+                link.poll(0.2)
+                link.close()
+                return RENEWED
         link.publish(self._topic[Channel.STATUS], encode(self._status("offline")), retain=True)
         link.poll(0.2)
         link.close()
@@ -208,12 +219,8 @@ class Relay:
                 if self.receipts.take(decode_receipt(message.payload)) and self._second is not None:
                     self._second.first_way_works(time.monotonic())
             elif message.topic == self._topic[Channel.COMMAND]:
-                command = decode_command(message.payload)
-                known = command.verb == "ping" and command.device == self._device.device
-                detail = "here" if known else "unknown command"
-                link.publish(
-                    self._topic[Channel.REPLY], encode(Reply(device=self._device.device, id=command.id, ok=known, detail=detail))
-                )
+                reply = self._commands.answer(decode_command(message.payload))
+                link.publish(self._topic[Channel.REPLY], encode(reply))
         except ContractError as error:
             self._say_once(f"A message of the centre was not understood ({error}).", logging.WARNING)
         except OutboxFull as error:  # the receipt is not noted: the outcome is sent again, and so is the receipt

@@ -9,10 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from edge.contract.codec import decode_receipt, encode
+from edge.contract.codec import decode_command, decode_receipt, encode
 from edge.contract.errors import ContractError
 from edge.contract.frames import MAX_BODY, Frame, pack, unpack
-from edge.contract.messages import Receipt, Status
+from edge.contract.messages import Command, Receipt, Reply, Status
 from edge.contract.topics import Channel
 from edge.delivery.fallback import Fallback
 from edge.delivery.receipts import Receipts
@@ -23,6 +23,7 @@ from edge.outbox.writer import Outbox
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.2
+_MOST_COMMANDS = 4
 
 
 class Answer(NamedTuple):
@@ -54,16 +55,24 @@ class SyncRoute:
     """The `edge.delivery.relay.Route` that speaks through an `Exchange`."""
 
     def __init__(
-        self, outbox: Outbox, receipts: Receipts, status: Callable[[], Status], exchange: Exchange, after_s: float
+        self,
+        outbox: Outbox,
+        receipts: Receipts,
+        status: Callable[[], Status],
+        exchange: Exchange,
+        after_s: float,
+        obey: Callable[[Command], Reply],
     ) -> None:
-        """Args: after_s: seconds without a receipt by MQTT before this way is used."""
+        """Args: after_s: seconds without a receipt by MQTT before this way is used; obey: does what the centre asks for."""
         self._outbox = outbox
         self._receipts = receipts
         self._status = status
         self._exchange = exchange
+        self._obey = obey
+        self._replies: list[Reply] = []
         self._fallback = Fallback(after_s)
         self._cursor = 0
-        self._batch = (0, 0)
+        self._batch: tuple[int, int | None] = (0, None)
         self._next_look = 0.0
         self._said = ""
 
@@ -83,20 +92,24 @@ class SyncRoute:
             return
         self._next_look = now + _LOOK_EVERY_S
         self._fallback.waiting(now, bool(self._outbox.unreceipted(0, 1)))
-        if self._fallback.due(now):
+        if self._replies or self._fallback.due(now):
             self._begin(now)
 
     def _begin(self, now: float) -> None:
         rows = self._outbox.unreceipted(self._cursor, self._fallback.rows)
         if not rows:  # the end: once more from the beginning, for what the centre did not answer
             self._cursor = 0
-            return
+            if not self._replies:
+                return
         greeting = [Frame(Channel.HELLO, encode(hello)) for hello in self._receipts.ask("https")]
         greeting.append(Frame(Channel.STATUS, encode(self._status())))
+        # Sent once: the centre asks again for what it did not get.
+        greeting += [Frame(Channel.REPLY, encode(reply)) for reply in self._replies]
+        self._replies.clear()
         while len(body := _body(greeting, rows)) > MAX_BODY:
             rows = rows[: len(rows) // 2]
-        self._batch = (self._cursor, rows[0].number)
-        self._cursor = rows[-1].number
+        self._batch = (self._cursor, rows[0].number if rows else None)
+        self._cursor = rows[-1].number if rows else 0
         for row in rows:
             self._receipts.offered(row.number)
         self._exchange.begin(body, now)
@@ -105,11 +118,14 @@ class SyncRoute:
         trouble, count = answer.trouble, 0
         if not trouble:
             try:
-                receipts = [decode_receipt(frame.payload) for frame in unpack(answer.body) if frame.channel is Channel.RECEIPT]
+                frames = unpack(answer.body)
+                receipts = [decode_receipt(frame.payload) for frame in frames if frame.channel is Channel.RECEIPT]
+                commands = [decode_command(frame.payload) for frame in frames if frame.channel is Channel.COMMAND]
             except ContractError as error:
                 trouble = f"The centre's answer by HTTPS was not understood ({error})."
             else:
                 trouble, count = self._take(receipts)
+                self._replies = [self._obey(command) for command in commands[:_MOST_COMMANDS]]
         before, first = self._batch
         if count:
             if not self._fallback.in_use:
@@ -118,8 +134,8 @@ class SyncRoute:
             self._fallback.delivered()
             self._next_look = now
             return
-        if self._outbox.payload(first) is None:
-            return  # meanwhile MQTT delivered it
+        if first is None or self._outbox.payload(first) is None:
+            return  # nothing was asked for but commands, or meanwhile MQTT delivered it
         self._fallback.failed(now, answer.wait_s)
         if trouble:
             self._cursor = before

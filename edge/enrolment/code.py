@@ -1,7 +1,7 @@
 """The code that opens an enrolment file: typed by a person, from paper or read out over a telephone.
 
-Four groups of five digits of Crockford's base32, the last of each checking the four before it and their place. So 80 random bits, and
-31 of 32 mistyped groups are named before anything is tried.
+Four groups of five digits of Crockford's base32, the last of each checking the four before it and their place. So 80 random bits,
+and 31 of 32 mistyped groups are named before anything is tried.
 """
 
 from __future__ import annotations

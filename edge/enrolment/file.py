@@ -2,14 +2,14 @@
 
 Both ends of the line use this one module. The layout:
 
-    18 bytes  `CXR enrolment 1` and a line feed, filled up with spaces before it
+    18 bytes  `CXR enrolment 1`, two spaces and a line feed
      4 bytes  length of the head, big-endian, at most 1024
               the head, JSON: `salt` (base64) and the parameters `n`, `r`, `p` of scrypt (RFC 7914)
     12 bytes  nonce
               AES-256-GCM of the content (JSON, `Enrolment`); associated data: all before the nonce
 
-The key is scrypt of the code as it is printed. With 80 random bits in it nobody finds it by trying; scrypt, at 32 MiB what a board of 512 MB
-can do in a second, is for a code that was partly seen.
+The key is scrypt of the code as it is printed. With 80 random bits in it nobody finds it by trying; scrypt is for a code that was
+partly seen, and 32 MiB are what a board of 512 MB has to spare.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class WrongCode(Unopened):
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
     """What one device needs to be itself. `identity`: its private key, then its certificate, both PEM.
 
-    `site_key` is the text of a key file; empty where the device gets it from the paper, and then `key_id`, if there is one, names the
-    key that the paper must be of.
+    `site_key` is the text of a key file; empty where the device gets it from the paper, and then `key_id` names the key that the
+    paper must be of.
     """
 
     schema: Annotated[int, Meta(ge=1, le=1)] = 1

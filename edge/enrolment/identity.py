@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -37,8 +38,11 @@ def identity_pem(key: ec.EllipticCurvePrivateKey, certificate: str) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()) + certificate.encode("ascii")
 
 
-def require_fit(certificate: str, public: ec.EllipticCurvePublicKey, device: str, authority: bytes) -> None:
+def require_fit(certificate: str, public: ec.EllipticCurvePublicKey, device: str, authority: bytes) -> datetime:
     """Check that a certificate (PEM) is for a key, names a device, and was issued for TLS clients by an authority (PEM).
+
+    Returns:
+        Until when it is good.
 
     Raises:
         Unfit: saying what does not fit.
@@ -61,6 +65,7 @@ def require_fit(certificate: str, public: ec.EllipticCurvePublicKey, device: str
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
     if ExtendedKeyUsageOID.CLIENT_AUTH not in usages:
         raise Unfit("it is not for a device")
+    return read.not_valid_after_utc
 
 
 def require_whole(identity: str, device: str, authority: str) -> None:

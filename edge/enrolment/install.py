@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from edge.config import Device, load_config
 from edge.durable import fsync_folder, write_durably
@@ -58,7 +61,8 @@ def place_for(enrolment: Enrolment, config: Path, profile: Path | None) -> Place
         text = profile.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The profile {profile} cannot be read ({getattr(error, 'strerror', None) or 'no text'}).") from None
-    text = fill(text, _values(enrolment, load_config(profile)))
+    load_config(profile)  # says what is wrong with it
+    text = fill(text, _values(enrolment, msgspec.toml.decode(text)))
     # Read back by the device's own loader, beside the place where it will be, so that paths mean the same.
     config.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=config.parent, prefix=".enrol-", suffix=".toml", encoding="utf-8") as trial:
@@ -72,20 +76,21 @@ def place_for(enrolment: Enrolment, config: Path, profile: Path | None) -> Place
     return Place(config, device, text)
 
 
-def _values(enrolment: Enrolment, profile: Device) -> dict[tuple[str, str], str]:
-    identity = f"{profile.state}/{_FOLDER}"
-    relay = profile.relay
+def _values(enrolment: Enrolment, profile: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """Return what is filled in; the places of the identity only where the profile, with its paths as written, names none."""
+    identity = f"{profile['state']}/{_FOLDER}"
+    relay = profile.get("relay", {})
     values = {
         ("", "device"): enrolment.device,
         ("", "facility"): enrolment.facility,
         ("relay", "url"): enrolment.url,
         ("relay", "https"): enrolment.https,
     }
-    if not relay.ca:
+    if not relay.get("ca"):
         values["relay", "ca"] = f"{identity}/ca.pem"
-    if not relay.certificate or relay.certificate != relay.private_key:
+    if not relay.get("certificate") or relay["certificate"] != relay.get("private_key"):
         values["relay", "certificate"] = values["relay", "private_key"] = f"{identity}/device.pem"
-    if not profile.usb.centre:
+    if not profile.get("usb", {}).get("centre"):
         values["usb", "centre"] = f"{identity}/centre.pem"
     return values
 
@@ -117,11 +122,11 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
     device, relay = place.device, place.device.relay
     if not relay.certificate or relay.certificate != relay.private_key:
         raise ConfigError(
-            f"In {place.config} certificate and private_key of [relay] should name one file, such as {device.state}/identity/device.pem."
+            f"In {place.config} certificate and private_key of [relay] should name one file, as {device.state}/identity/device.pem."
         )
     if not (relay.ca and device.usb.centre):
         raise ConfigError(
-            f"{place.config} should name [relay] ca and [usb] centre, such as {device.state}/identity/ca.pem and centre.pem."
+            f"{place.config} should name [relay] ca and [usb] centre, as ca.pem and centre.pem in {device.state}/identity."
         )
     if typed is not None:
         require_named(enrolment.facility, enrolment.key_id, typed)

@@ -1,4 +1,4 @@
-"""Filling a device's own values into a device.toml, or a profile of one, line by line, so that what people wrote beside them stays."""
+"""Filling a device's own values into a device.toml line by line, so that what people wrote beside them stays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def fill(text: str, values: Mapping[tuple[str, str], str]) -> str:
         if _ARRAY.match(line):
             table = "[["
         elif (found := _KEY.fullmatch(line)) and (table, found[2]) in left:
-            line = f"{found[1]}{json.dumps(left.pop((table, found[2])), ensure_ascii=False)}{found[4]}"
+            done.append(f"{found[1]}{json.dumps(left.pop((table, found[2])), ensure_ascii=False)}{found[4]}")
+            continue
         done.append(line)
     for (table, key), value in sorted(left.items(), key=lambda item: begins.get(item[0][0], -1), reverse=True):
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -26,11 +26,11 @@ from edge.pixels.network_input import INPUT_SIDE, write_pgm
 from export.phantom import phantom
 from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import Target
-from tests.support.board_centre import centre_beside, rows_of
 from tests.support.board_root import Board, board, debian_root
 from tests.support.centre import ROOT
 from tests.support.clinic import small_picture
 from tests.support.fleet import Fleet, make_fleet
+from tests.support.fleet import run as run_command
 from tests.support.processes import running, wait_for
 
 _DEVICE = "clinic-1"
@@ -193,12 +193,18 @@ def _deliver(device: Board, fleet: Fleet, scratch: Path) -> dict[str, int]:
     """Run the whole device as its own user; return how many X-rays it was given and how many outcomes the centre has of it."""
     log = scratch / "device.log"
     run = device.inside("setpriv", "--reuid=cxr-edge", "--regid=cxr-edge", "--clear-groups", _COMMAND, "run", "--config", _CONFIG)
-    with centre_beside(device, fleet), running(run, log):
+    with device.network(), fleet.mosquitto(), fleet.aggregator(), running(run, log):
         for path in sorted((scratch / "pictures").iterdir()):
             device.must("install", "-o", "cxr-edge", "-m", "600", f"/root/pictures/{path.name}", f"/srv/cxr/inbox/{path.name}")
         with contextlib.suppress(AssertionError):  # the figures say it
             wait_for(lambda: len(rows_of(fleet, _DEVICE)) >= _PICTURES, "every outcome is at the centre", 600)
         return {"sent": _PICTURES, "delivered": len(rows_of(fleet, _DEVICE))}
+
+
+def rows_of(fleet: Fleet, device: str) -> list[dict[str, Any]]:
+    """Return the outcomes of one device that the centre has committed."""
+    lines = run_command("results", "--db", fleet.database, "--json").splitlines()
+    return [row for row in map(json.loads, lines) if row["device"] == device]
 
 
 def _is_json(line: str) -> bool:

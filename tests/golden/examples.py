@@ -20,6 +20,12 @@ from edge.contract.messages import (
     Void,
 )
 
+
+def pem(what: str) -> str:
+    """Return what has the form of a certificate or a request, and is none."""
+    return f"-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n"
+
+
 EPOCH = "0123456789abcdef0123456789abcdef"
 COMMON: dict[str, Any] = {
     "device": "clinic-7",
@@ -106,6 +112,6 @@ EXAMPLES: dict[str, AnyMessage] = {
         quarantined=[Quarantined(40, "invalid")],
         answers="f" * 32,
     ),
-    "command": Command(device="clinic-7", id="1" * 32, verb="ping"),
-    "reply": Reply(device="clinic-7", id="1" * 32, ok=True, detail="here"),
+    "command": Command(device="clinic-7", id="1" * 32, verb="certificate", certificate=pem("CERTIFICATE")),
+    "reply": Reply(device="clinic-7", id="1" * 32, ok=True, detail="here", request=pem("CERTIFICATE REQUEST")),
 }

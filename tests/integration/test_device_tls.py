@@ -57,7 +57,7 @@ def test_a_result_travels_over_tls_and_comes_back_as_a_receipt(tmp_path, fleet, 
     try:
         small_picture(device.inbox / "a.png", 1)
         wait_for(lambda: device.waiting() == 0, "the receipt has come", 40)
-        identity = authority.client("aggregator")
+        identity = authority.client("operator")
         url = f"mqtts://127.0.0.1:{fleet.port}"
         reply, _ = ping(Address.parse(url, authority.ca, identity.cert, identity.key), "clinic-1", 10)
         assert reply.ok

@@ -8,6 +8,7 @@ killed and every mount is gone with its name space. Other architectures run by q
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -20,11 +21,12 @@ from tests.support.centre import ROOT
 from tests.support.processes import ServerMissing, find_program, wait_for
 
 _ROOTS = ROOT / "build" / "roots"
+_CLONE_NEWNET = 0x40000000
 _MISC = Path("/proc/sys/fs/binfmt_misc")
 # Debian's name of an architecture, and qemu's.
 _EMULATED = {"arm64": "aarch64", "armhf": "arm"}
-# An emulated program would read of this machine's processors in /proc/cpuinfo, and the library by which LiteRT looks at them then$
-# with a segmentation fault. So it reads of two of a Raspberry Pi 4's (Cortex-A72), with features that qemu has.
+# An emulated program would read of this machine's processors in /proc/cpuinfo, and the library by which LiteRT looks at them then
+# ends with a segmentation fault. So it reads of two of a Raspberry Pi 4's (Cortex-A72), with features that qemu has.
 _PROCESSOR = """\
 processor\t: {number}
 BogoMIPS\t: 108.00
@@ -45,8 +47,8 @@ _FEATURES = {
 }
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 
-# Run by the first process of a copy; its arguments are the root, the writable layer, and the place of the merged tree. /proc is
-# still this machine's when its number is read.
+# Run by the first process of a copy; its arguments are what lies below, the writable layer, the place of the merged tree, and what is
+# to be read as /proc/cpuinfo, if anything. /proc is still this machine's when its number is read.
 _HOLD = r"""
 set -e
 read -r number rest </proc/self/stat
@@ -158,6 +160,17 @@ class Board:
         """Return the command line that runs a program of this machine in the copy's network, where there is loopback alone."""
         return ["nsenter", "--target", self._number, "--net", "--", *command]
 
+    @contextlib.contextmanager
+    def network(self) -> Iterator[None]:
+        """Within this block this thread is in the copy's network, and so is every program that it starts: a broker for it."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net", "rb") as own, open(f"/proc/{self._number}/ns/net", "rb") as its:
+            _enter(libc, its.fileno())
+            try:
+                yield
+            finally:
+                _enter(libc, own.fileno())
+
     def run(
         self, *command: str, text: str = "", environment: Mapping[str, str] | None = None, folder: str = "/", timeout_s: float = 300
     ) -> subprocess.CompletedProcess[str]:
@@ -198,14 +211,24 @@ class Board:
         return self.must("cat", place)
 
 
+def _enter(libc: ctypes.CDLL, handle: int) -> None:
+    if libc.setns(handle, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "a network name space cannot be entered")
+
+
 def _at(folder: str) -> list[str]:
     """chroot leaves its program in /; env goes on to the folder."""
     return ["env", f"--chdir={folder}"] if folder != "/" else []
 
 
 @contextlib.contextmanager
-def board(root: Path, folder: Path) -> Iterator[Board]:
-    """Run a throw-away copy of `root`, whose changes are kept under `folder` while it runs and removed at its end."""
+def board(root: Path, folder: Path, layers: Sequence[Path] = (), *, keep: bool = False) -> Iterator[Board]:
+    """Run a throw-away copy of `root`, whose changes are under `folder` while it runs and removed at its end.
+
+    Args:
+        layers: changes of earlier copies to begin with, the newest first: `layer_of(folder)` of copies that were kept.
+        keep: leave the changes there for that.
+    """
     _require_root()
     tree = folder / "tree"
     for one in (tree, folder / "layer" / "upper", folder / "layer" / "work"):
@@ -215,24 +238,12 @@ def board(root: Path, folder: Path) -> Iterator[Board]:
     features = _FEATURES.get(architecture, "")
     processors.write_text("".join(_PROCESSOR.format(number=one, features=features) for one in (0, 1)) if features else "")
     unshare = [find_program("unshare", "util-linux"), "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    arguments = (":".join(map(str, [*layers, root])), *map(str, (folder / "layer", tree, processors)))
     log = folder / "board.log"
     with log.open("wb") as output:
         holder = subprocess.Popen(
             # Whatever ends this process ends the copy.
-            [
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                *unshare,
-                "sh",
-                "-c",
-                _HOLD,
-                "sh",
-                str(root),
-                str(folder / "layer"),
-                str(tree),
-                str(processors),
-            ],
+            ["setpriv", "--pdeathsig", "KILL", *unshare, "sh", "-c", _HOLD, "sh", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -251,8 +262,14 @@ def board(root: Path, folder: Path) -> Iterator[Board]:
         holder.wait()
         # The name space goes with its last process, a moment after the first was killed.
         wait_for(lambda: not _in_use(folder), "the copy's processes have ended")
-        shutil.rmtree(folder / "layer")
+        if not keep:
+            shutil.rmtree(folder / "layer")
         tree.rmdir()
+
+
+def layer_of(folder: Path) -> Path:
+    """Return where a copy that was kept has its changes."""
+    return folder / "layer" / "upper"
 
 
 def _in_use(folder: Path) -> bool:

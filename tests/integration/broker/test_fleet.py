@@ -172,14 +172,14 @@ def test_ping_there_and_back(fleet: Mosquitto, authority: Authority) -> None:
         device.client.message_callback_add("cxr/v1/dev-p/command", answer)
         device.client.subscribe("cxr/v1/dev-p/command", 1)
         wait_for(lambda: len(device.granted) == 2, "the device listens for commands")
-        reply, seconds = ping(address(fleet, authority, "aggregator"), "dev-p", 10)
+        reply, seconds = ping(address(fleet, authority, "operator"), "dev-p", 10)
         assert (reply.ok, reply.detail) == (True, "0.1.0")
         assert 0 < seconds < 10
 
 
 def test_ping_a_device_that_is_away(fleet: Mosquitto, authority: Authority) -> None:
     with pytest.raises(LinkError, match=r"did not answer in 0\.5 s"):
-        ping(address(fleet, authority, "aggregator"), "dev-q", 0.5)
+        ping(address(fleet, authority, "operator"), "dev-q", 0.5)
 
 
 def test_ping_with_a_certificate_of_somebody_else(fleet: Mosquitto, authority: Authority, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from edge.contract.codec import decode_hello, decode_status, encode
 from edge.contract.frames import MAX_BODY, Frame, pack, unpack
-from edge.contract.messages import Quarantined, Receipt, Status
+from edge.contract.messages import Quarantined, Receipt, Reply, Status
 from edge.contract.seqset import SeqSet
 from edge.contract.topics import Channel
 from edge.delivery.fallback import FEWEST, HEAD_START_S, Fallback
@@ -50,10 +50,13 @@ class Line:
         self.held, self.rewound, self.now = [], 0, 1000.0
         self.receipts = Receipts(self.outbox, lambda held, also: self.held.append((held, also)), self.lost)
         status = Status(device="clinic-1", facility="Clinic", state="online", software="1")
-        self.route = SyncRoute(self.outbox, self.receipts, lambda: status, self.exchange, AFTER)
+        self.route = SyncRoute(self.outbox, self.receipts, lambda: status, self.exchange, AFTER, self.obey)
 
     def lost(self):
         self.rewound += 1
+
+    def obey(self, command):
+        return Reply(device=command.device, id=command.id, ok=True, detail=command.verb)
 
     def record(self, count, payload=lambda seq: b"%d" % seq):
         for _ in range(count):

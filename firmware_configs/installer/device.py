@@ -1,0 +1,114 @@
+"""What the installed software itself is asked: to enrol, whether it would work, and what waits in its outbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .errors import Refused
+from .places import USER, Places
+
+_SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
+_PATIENCE_S = 180.0
+
+
+class Device:
+    """The software of one version, run as the user that the device runs as."""
+
+    def __init__(self, version: Path, places: Places) -> None:
+        self.version = version
+        self._places = places
+
+    def enrol(self, file: Path, profile: Path, code: Path | None) -> None:
+        """Make this board the device of an enrolment file; the code is typed, or read from a file. As root.
+
+        Raises:
+            Refused: with what `cxr-edge enrol` has said.
+        """
+        command = [str(self.version / "bin/cxr-edge"), "enrol", str(file), "--config", str(self._places.device_toml)]
+        command += ["--profile", str(profile)]
+        # Its first line is the code; where the file has no site key, the lines of the paper may follow.
+        typed = code.read_text("utf-8", "replace") if code is not None else None
+        done = subprocess.run(
+            command,
+            env=_environment(),
+            umask=0o077,
+            input=typed,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Refused(_last(done.stderr, "cxr-edge: ") or f"The enrolment ended with {done.returncode}.")
+
+    def trouble(self) -> str:
+        """Return what `cxr-edge check` finds that would stop the device, or an empty text."""
+        done = self._ask("check")
+        if done is None:
+            return "`cxr-edge check` did not come to an end."
+        if done.returncode == 0:
+            return ""
+        said = [line for line in done.stdout.splitlines() if line.startswith("FAIL")] or done.stdout.splitlines()[-1:]
+        return "; ".join(" ".join(line.split()) for line in said) or f"`cxr-edge check` ended with {done.returncode}"
+
+    def reads_outbox(self) -> bool:
+        """Whether this version can read the outbox as it is now, which a newer version may have written."""
+        if not (self._places.state / "outbox.db").exists():
+            return True
+        done = self._ask("outbox", "--limit", "1")
+        return done is not None and done.returncode == 0
+
+    def unsent(self) -> int:
+        """Return how many outcomes have no receipt, and how many X-rays were not read yet; together.
+
+        Raises:
+            Refused: if it cannot be told.
+        """
+        if not self._places.device_toml.exists() or not (self._places.state / "outbox.db").exists():
+            waiting = 0
+        else:
+            done = self._ask("outbox", "--json", "--limit", "1000000")
+            if done is None or done.returncode != 0:
+                said = "" if done is None else _last(done.stdout, "cxr-edge: ")
+                raise Refused(
+                    f"It cannot be told what waits in the outbox ({said or 'no answer'}): --even-unsent removes it all the same."
+                )
+            lines: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+            waiting = sum(not line["receipted"] for line in lines)
+        return waiting + sum(
+            path.is_file() for folder in (self._places.state / "spool", self._places.inbox) for path in folder.glob("**/*")
+        )
+
+    def _ask(self, *command: str) -> subprocess.CompletedProcess[str] | None:
+        try:
+            return subprocess.run(
+                [str(self.version / "bin/cxr-edge"), *command, "--config", str(self._places.device_toml)],
+                env=_environment(),
+                user=USER,
+                group=USER,
+                extra_groups=[],
+                umask=0o077,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": _SYSTEM, "LANG": "C.UTF-8", "HOME": "/nonexistent", "TERM": os.environ.get("TERM", "dumb")}
+
+
+def _last(text: str, prefix: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line]
+    return lines[-1].removeprefix(prefix) if lines else ""
