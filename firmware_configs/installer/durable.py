@@ -65,6 +65,11 @@ def force_tree(folder: Path) -> None:
         fsync_folder(Path(path))
 
 
+def parts(folder: Path) -> list[Path]:
+    """Return what writes that were cut off have left in a folder."""
+    return sorted(folder.glob(".*.part"))
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all that is in it; one that is not there is fine."""
     if folder.is_symlink() or not folder.exists():

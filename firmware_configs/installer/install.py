@@ -19,7 +19,7 @@ from .package import Package
 from .places import USER, Places
 from .summary import summary
 from .trial import Change, read_trial
-from .versions import build_version, half_made, is_complete, remove_version
+from .versions import build_version, half_made, half_written, is_complete, remove_version
 
 Say = Callable[[str], None]
 
@@ -90,8 +90,8 @@ class Installation:
         checks.require_enrolment_file(self._request.enrol, self._request.code)
         if not (self._enrolled() or self._request.enrol or self._request.image):
             raise Refused(
-                "This board is not enrolled yet: give the file that the centre has made for it with --enrol FILE. "
-                "(--image makes a card whose board is enrolled at its first start.)"
+                "This board is not enrolled yet: give the file that the centre has made for it with --enrol FILE, or say --image "
+                "for a card whose board is enrolled at its first start."
             )
         checks.require_fitting(self._package, self._board(), self._machine)
         if not is_complete(self._version):
@@ -160,9 +160,8 @@ class Installation:
 
     def _is_left(self) -> bool:
         trial = read_trial(self._places)
-        return bool([path for path in half_made(self._places) if path != self._version]) or (
-            trial is not None and self._places.current_name() != trial.after
-        )
+        versions = [path for path in half_made(self._places) if path != self._version]
+        return bool(versions or half_written(self._places)) or (trial is not None and self._places.current_name() != trial.after)
 
     def _clear(self) -> None:
         trial = read_trial(self._places)

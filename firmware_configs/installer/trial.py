@@ -20,7 +20,7 @@ from .device import Device
 from .durable import link_durably, unlink_durably, write_durably
 from .places import Places
 from .units import Manager, put_files, put_links, wait_until_serving, wanted_units
-from .versions import half_made, is_complete, remove_version
+from .versions import half_made, half_written, is_complete, remove_version
 
 
 @dataclass(frozen=True)
@@ -132,3 +132,5 @@ class Change:
         """Remove what was left half made."""
         for path in half_made(self._places):
             remove_version(path)
+        for path in half_written(self._places):
+            unlink_durably(path)

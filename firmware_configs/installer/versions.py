@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .checks import disk_trouble
-from .durable import force_tree, fsync_folder, make_folder, remove_tree, unlink_durably, write_durably
+from .durable import force_tree, fsync_folder, make_folder, parts, remove_tree, unlink_durably, write_durably
 from .errors import Refused
 from .package import Package
 from .places import Places
@@ -36,10 +36,16 @@ def is_complete(version: Path) -> bool:
 
 
 def half_made(places: Places) -> list[Path]:
-    """Return what an installation or a removal that was cut off has left."""
+    """Return the versions that an installation or a removal that was cut off has left."""
     if not places.versions.is_dir():
         return []
     return sorted(path for path in places.versions.iterdir() if not is_complete(path))
+
+
+def half_written(places: Places) -> list[Path]:
+    """Return the files that were cut off before they had their name."""
+    folders = (places.software, places.config, places.units, *sorted(places.units.glob("*.wants")), places.journald)
+    return [path for folder in folders for path in parts(folder)]
 
 
 def remove_version(version: Path) -> None:

@@ -14,7 +14,6 @@ What pip has fetched before is kept in build/wheelhouse/fetched. The same tree g
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -26,13 +25,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from firmware_configs.wheelhouse.fetch import fetch, fetched_pip, sha256
 from firmware_configs.wheelhouse.own_wheel import build_own_wheel
-from firmware_configs.wheelhouse.resolve import NotCollected, pip
-from firmware_configs.wheelhouse.targets import PIP_LOCK, ROOT, Target
+from firmware_configs.wheelhouse.resolve import NotCollected
+from firmware_configs.wheelhouse.targets import ROOT, Target
 
 _CARRIED = ("install.sh", "installer", "profiles", "systemd", "journald", "first-boot")
 _OUTPUT = ROOT / "build" / "wheelhouse"
-_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def collect(target: Target, output: Path = _OUTPUT, version: str = "", also: Path | None = None) -> Path:
@@ -53,9 +52,10 @@ def collect(target: Target, output: Path = _OUTPUT, version: str = "", also: Pat
         made = own.name.split("-")[1]
         folder = Path(scratch, f"cxr-edge-{made}-{target.name}")
         folder.mkdir()
-        _fetch(target, output / "fetched" / target.name, wheels)
+        for wheel in [*fetch(target, target.lock), fetched_pip()]:
+            shutil.copyfile(wheel, wheels / wheel.name)
         wheels.rename(folder / "wheels")
-        requirement = f"cxr-edge[edge]=={made} --hash=sha256:{_digest(folder / 'wheels' / own.name)}\n"
+        requirement = f"cxr-edge[edge]=={made} --hash=sha256:{sha256(folder / 'wheels' / own.name)}\n"
         (folder / "requirements.txt").write_text(target.lock.read_text("utf-8") + requirement, "utf-8")
         for name in _CARRIED:
             _carry(ROOT / "firmware_configs" / name, folder / name)
@@ -65,19 +65,6 @@ def collect(target: Target, output: Path = _OUTPUT, version: str = "", also: Pat
         _write_sums(folder)
         output.mkdir(parents=True, exist_ok=True)
         return _tar(folder, output / f"{folder.name}.tar", epoch)
-
-
-def _fetch(target: Target, fetched: Path, wheels: Path) -> None:
-    fetched.mkdir(parents=True, exist_ok=True)
-    for lock in (target.lock, PIP_LOCK):
-        wanted = _HASH.findall(lock.read_text("utf-8"))
-        here = {_digest(path): path for path in fetched.glob("*.whl")}
-        if not set(wanted) <= set(here):
-            options = ["download", "--quiet", "--no-deps", "--require-hashes", f"--dest={fetched}", f"--requirement={lock}"]
-            pip(target, [*options, *target.pip_options()])
-            here = {_digest(path): path for path in fetched.glob("*.whl")}
-        for one in wanted:
-            shutil.copyfile(here[one], wheels / here[one].name)
 
 
 def _carry(source: Path, place: Path) -> None:
@@ -115,7 +102,7 @@ def _glibc(wheels: Path) -> str:
 
 def _write_sums(folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    (folder / "SHA256SUMS").write_text("".join(f"{_digest(folder / name)}  {name}\n" for name in names), "utf-8")
+    (folder / "SHA256SUMS").write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names), "utf-8")
 
 
 def _tar(folder: Path, place: Path, epoch: int) -> Path:
@@ -133,10 +120,6 @@ def _tar(folder: Path, place: Path, epoch: int) -> Path:
             tar.add(path, f"{folder.name}/{path.relative_to(folder).as_posix()}", recursive=False, filter=plain)
     half.rename(place)
     return place
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _epoch() -> int:
