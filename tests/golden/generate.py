@@ -55,7 +55,7 @@ _TABLES |= {
     "pacs": config.Pacs,
     "page": config.Page,
 }
-_TABLES |= {"metrics": config.Metrics}
+_TABLES |= {"metrics": config.Metrics, "board": config.Board}
 
 
 def messages_now() -> dict[Path, bytes]:
@@ -83,7 +83,7 @@ def device_toml_now() -> str:
         lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", inspect.cleandoc(struct.__doc__ or ""), ""]
         lines += ["| key | default | what it may be |", "|---|---|---|"]
         for field in msgspec.structs.fields(struct):
-            if field.name in _TABLES:
+            if not table and field.name in _TABLES:
                 continue
             default = "required" if field.default is msgspec.NODEFAULT else f"`{msgspec.json.encode(field.default).decode()}`"
             lines.append(f"| `{field.name}` | {default} | {_allowed(field.type)} |")
@@ -141,7 +141,7 @@ def _allowed(annotation: Any) -> str:
     schema = msgspec.json.schema(annotation)
     parts = []
     for option in schema.get("anyOf", [schema]):
-        words = [str(option.get("type", ""))]
+        words = [str(option.get("type", ""))] if "enum" not in option else [" or ".join(f"`{value}`" for value in option["enum"])]
         words += [f"{sign} {option[key]}" for key, sign in _BOUNDS if key in option]
         if "items" in option:
             words.append(f"of {option['items']['type']}s")
