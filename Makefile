@@ -42,7 +42,7 @@ setup-all:
 	@scripts/ensure-venv edge export broker dev
 
 programs:
-	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk dicom3tools orthanc systemd tcc
+	@scripts/ensure-programs mosquitto postgresql chromium libatomic1 strace dcmtk dicom3tools orthanc systemd tcc debootstrap
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
