@@ -147,7 +147,7 @@ def _gray(image: Image.Image) -> Decoded:
     if image.mode.startswith("I") or image.mode == "F":
         frame = _from_deep(image)
         return Decoded(to_image(255 - frame if _white_is_zero(image) else frame))
-    gray, chroma = colour_to_gray(image.convert("RGB"))
+    gray, chroma = colour_to_gray(image if image.mode == "RGB" else image.convert("RGB"))  # converting would copy all the same
     return Decoded(gray, chroma)
 
 
