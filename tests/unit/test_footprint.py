@@ -69,11 +69,13 @@ def test_a_group_holds_what_runs_in_it_to_its_limit(megabytes, killed):
         if group is None:
             pytest.skip("this machine lets nobody make control groups; the table then says so")
         done = subprocess.run(
-            group.command([sys.executable, "-c", _TOO_MUCH, str(megabytes)]), capture_output=True, text=True, timeout=60, check=False
+            group.command([sys.executable, "-c", _TOO_MUCH, str(megabytes)]),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert (done.stdout == f"{megabytes}\n", group.killed()) == (not killed, killed)
         assert group.anonymous() >= 0
         path = group.path
     assert not path.exists()
-
-
