@@ -8,8 +8,8 @@ from pathlib import Path
 import tomllib
 from packaging.version import Version
 
-from firmware_configs.supply_chain.pinned import CENTRE_LOCK, PIP_LOCK, device_locks, read_lock
-from firmware_configs.wheelhouse.targets import ROOT
+from firmware_configs.supply_chain.pinned import CENTRE_LOCK, device_locks, read_lock
+from firmware_configs.wheelhouse.targets import PIP_LOCK, ROOT
 
 PAGE = ROOT / "docs" / "reference" / "licences.md"
 _TABLE = Path(__file__).with_name("licences.toml")
@@ -49,7 +49,7 @@ def page() -> str:
         "",
         "The project's own code is under Apache-2.0. The shipped network has a licence of its own, for research use:",
         "`edge/models/chest/LICENSE`. Beside these packages a board has its system's own (Debian, Ubuntu), and of these 32-bit ARM",
-        "takes numpy and Pillow. Wheels of numpy hold OpenBLAS (BSD-3-Clause) and libgfortran (GPL-3.0 with the GCC runtime exception).",
+        "takes numpy and Pillow. Wheels of numpy hold OpenBLAS (BSD-3-Clause) and libgfortran (GPL-3.0, GCC runtime exception).",
         "",
         "| package | version | licence | device | centre | |",
         "|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
 """The whole device (`cxr-edge run`) under the memory that a profile leaves it, with the largest films that the profile takes.
 
-Its broker and aggregator run outside of the limit. The configuration is the profile's but for places and for TLS, which a loopback
-broker does not want. The listener for X-ray machines runs too, which a profile leaves to the clinic.
+Its broker and aggregator run outside of the limit. The configuration is the profile's but for places, for TLS, which a loopback
+broker does not want, and for the time a film may take, which would be this machine's. The listener for X-ray machines runs too, which a profile leaves to the clinic.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def make(profile: Path, home: Path, broker: str) -> Device:
     text["page"] = {"pin": "page.pin", "port": free_port()}
     text["dicom"] = {"port": free_port(), "allow": ["XRAY1@127.0.0.1"]}
     text["commissioning"]["readings"] = 0
+    text["decode"]["timeout_s"] = 600.0
     del text["usb"]
     device = Device(home)
     device.config.write_text(_toml(text), "utf-8")
