@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from edge.network.manifest import SHIPPED, read_manifest
 from edge.page.session import make_pin
-from edge.privacy.pseudonym import make_site_key, rotate
+from edge.privacy.pseudonym import make_site_key
 from firmware_configs.supply_chain import sbom as module
 from firmware_configs.supply_chain.floors import FLOORS, all_below, below, read_floors
 from firmware_configs.supply_chain.licences import PAGE, is_permissive, licences, page
@@ -157,9 +157,8 @@ def planted(folder, kind):
         (folder / "a.txt").write_bytes(Authority(folder.parent / "ca").client("clinic-1").key.read_bytes())
     elif kind == "a site key":
         make_site_key(folder / "kept")
-    elif kind == "a site key that was rotated":
-        make_site_key(folder / "kept")
-        rotate(folder / "kept", "2026-01-31")
+    elif kind == "a site key with its day":
+        make_site_key(folder / "kept", "2026-01-31")
     elif kind == "a PIN":
         make_pin(folder / "page.pin")
     else:
@@ -173,7 +172,7 @@ _WRITTEN = {
     "a password": b"    plain_text_passwd: raspberry\n",
     "the key of a Wi-Fi": b'network={\n  ssid="clinic"\n  psk="correct horse"\n}\n',
 }
-_KINDS = ("a private key", "a site key", "a site key that was rotated", "a PIN", *_WRITTEN)
+_KINDS = ("a private key", "a site key", "a site key with its day", "a PIN", *_WRITTEN)
 
 
 @pytest.mark.parametrize("kind", _KINDS)
