@@ -1,8 +1,8 @@
 """The whole device (`cxr-edge run`) under the memory that a profile leaves it, with the largest films that the profile takes.
 
 Its broker and aggregator run outside of the limit. The configuration is the profile's but for places, for TLS, which a loopback
-broker does not want, and for the time a film may take, which would be this machine's. The listener for X-ray machines runs too, which
-a profile leaves to the clinic.
+broker does not want, and for the time a film may take, which would be this machine's. The listener for X-ray machines runs too,
+which a profile leaves to the clinic.
 """
 
 from __future__ import annotations

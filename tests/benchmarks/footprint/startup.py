@@ -14,7 +14,10 @@ _PROCESSES = ("infer", "watch", "relay", "dicom", "page")
 
 
 def measure(profile: Path, home: Path) -> dict[str, float]:
-    """Return the best of some by process: the others were held up by something else. Nothing answers where the broker is to be, which none of them waits for."""
+    """Return the best of some by process: in the others this machine did something else too.
+
+    Nothing answers where the broker is to be, which none of them waits for.
+    """
     device = make(profile, home, "mqtt://127.0.0.1:1")
     return {name: min(_once(name, device.config, home) for _ in range(_REPEATS)) for name in _PROCESSES}
 

@@ -1,4 +1,4 @@
-"""The ONNX file of the network decides in onnxruntime as the int8 file of the devices does; so has an engine that is built from it."""
+"""The ONNX file of the network decides in onnxruntime as the int8 file of the devices does; so has an engine made from it."""
 
 import json
 import os
