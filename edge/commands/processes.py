@@ -228,7 +228,7 @@ def page(arguments: Arguments) -> None:
             studies=Studies(state, reading, LocalStore(state), requests),
             uploads=Uploads(state, Spool(state), device.decode.max_bytes),
             films=Films(device.decode),
-            health=Health(state, names(device), reading, capacity, manifest),
+            health=Health(state, names(device), reading, capacity, manifest, device.hot_c),
             checking=Checking(state, device.commissioning, manifest, device.model.threshold),
             sessions=sessions,
             requests=requests,
