@@ -1,7 +1,13 @@
 # Every target sets itself up: a virtual environment in .venv, and programs from the system's package manager.
-PY := .venv/bin/python
+# `make wheelhouse` takes a Python as PY=311; everything else is run by that of the virtual environment.
+PY_OF_BOARD := $(PY)
+override PY := .venv/bin/python
 
+<<<<<<< HEAD
 .PHONY: demo test check bench soak format reference footprint supply-chain audit pictures clean setup-demo setup-all programs
+=======
+.PHONY: demo test check bench soak format reference pictures locks wheelhouse clean setup-demo setup-all programs
+>>>>>>> install
 
 demo: setup-demo
 	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
@@ -45,6 +51,14 @@ audit: setup-all
 # The clinic's page as docs/images shows it.
 pictures: setup-all programs
 	$(PY) -m tests.pictures
+
+# Which exact wheels each board gets: written anew from setup.cfg with the newest versions, and committed.
+locks: setup-all
+	$(PY) -m firmware_configs.wheelhouse.locks
+
+# One file that installs the device on a board without internet: make wheelhouse ARCH=aarch64 PY=311
+wheelhouse: setup-all
+	@$(PY) -m firmware_configs.wheelhouse.collect $(ARCH) $(PY_OF_BOARD)
 
 setup-demo:
 	@scripts/ensure-venv edge broker

@@ -5,6 +5,7 @@
     |-- BundleError          the model bundle is broken, tampered with, or not for this software
     |-- JournalDamaged       the journal of silent commissioning cannot be trusted
     |-- OutboxError          the outbox cannot be opened or belongs to another device
+    |   |-- OutboxOlder      an older version has written it; `cxr-edge infer` brings it up to date
     |   |-- OutboxFull       it has no room at present: wait, nothing is lost
     |   `-- OutboxDamaged    it is damaged or was replaced: end, and start again
     `-- ImageError           an image that gets no answer (has a reason code)
@@ -33,6 +34,10 @@ class JournalDamaged(CxrError):
 
 class OutboxError(CxrError):
     """The outbox cannot be used."""
+
+
+class OutboxOlder(OutboxError):
+    """The outbox has the layout of an older version; the next start of `cxr-edge infer` brings it up to date."""
 
 
 class OutboxFull(OutboxError):

@@ -18,7 +18,7 @@ from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import shown_and_why
 from edge.config import Device
 from edge.dicom.readiness import describe
-from edge.errors import CxrError
+from edge.errors import CxrError, OutboxOlder
 from edge.intake.spool import free_bytes
 from edge.network.bundle import load_bundle
 from edge.network.classify import runtime
@@ -160,7 +160,11 @@ def _outbox(device: Device) -> str:
     path = Path(device.state) / "outbox.db"
     if not path.exists():
         return "none yet; it is made at the first start"
-    outbox = OutboxReader(path, device.device)
+    try:
+        outbox = OutboxReader(path, device.device)
+    except OutboxOlder:
+        # Said before an upgrade is taken into service; no reason against it.
+        return "written by an older version; it is brought up to date at the next start"
     found = outbox.check_integrity()
     if found != "ok":
         raise CxrError(f"The outbox {path} is damaged ({found}). `cxr-edge run` saves what it holds at its next start.")

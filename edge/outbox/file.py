@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 
-from edge.errors import OutboxError, OutboxFull
+from edge.errors import OutboxError, OutboxFull, OutboxOlder
 from edge.outbox.size import LOG_BYTES, room_for_outcomes
 
 STEP = 500
@@ -96,10 +96,10 @@ class OutboxFile:
         version = self.one("PRAGMA user_version")[0]
         if version == 0:
             raise OutboxError(f"The outbox {path} is only just being made; try again in a moment.")
-        if version != _LAYOUT:
-            newer = version > _LAYOUT
-            advice = "Upgrade this software." if newer else "`cxr-edge run` brings it up to date."
-            raise OutboxError(f"The outbox was written by {'a newer' if newer else 'an older'} version of cxr-edge. {advice}")
+        if version > _LAYOUT:
+            raise OutboxError("The outbox was written by a newer version of cxr-edge. Upgrade this software.")
+        if version < _LAYOUT:
+            raise OutboxOlder("The outbox was written by an older version of cxr-edge. `cxr-edge run` brings it up to date.")
         page = int(self.one("PRAGMA page_size")[0])
         self._most_pages = room_for_outcomes(results_bytes) // page
         self.one(f"PRAGMA max_page_count = {(results_bytes - LOG_BYTES) // page}")

@@ -105,4 +105,4 @@ def _numbers(text: str) -> list[int]:
 
 
 def _a(architecture: str) -> str:
-    return f"an {architecture}" if architecture[:1] in "aeiou" else f"a {architecture}"
+    return f"an {architecture}" if architecture[:1] in "aeioux" else f"a {architecture}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from .places import USER, Places
 
 _SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 180.0
+_TRIES = 3
 
 
 class Device:
@@ -32,18 +34,25 @@ class Device:
         command += ["--profile", str(profile)]
         # Its first line is the code; where the file has no site key, the lines of the paper may follow.
         typed = code.read_text("utf-8", "replace") if code is not None else None
-        done = subprocess.run(
-            command,
-            env=_environment(),
-            umask=0o077,
-            input=typed,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if done.returncode != 0:
-            raise Refused(_last(done.stderr, "cxr-edge: ") or f"The enrolment ended with {done.returncode}.")
+        # At a terminal a slip of the finger is no reason to unpack everything anew.
+        tries = _TRIES if typed is None and sys.stdin.isatty() else 1
+        for left in reversed(range(tries)):
+            done = subprocess.run(
+                command,
+                env=_environment(),
+                umask=0o077,
+                input=typed,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if done.returncode == 0:
+                return
+            said = _last(done.stderr, "cxr-edge: ") or f"The enrolment ended with {done.returncode}."
+            if not left:
+                raise Refused(said)
+            sys.stdout.write(f"         {said}\n")
 
     def trouble(self) -> str:
         """Return what `cxr-edge check` finds that would stop the device, or an empty text."""
@@ -52,7 +61,7 @@ class Device:
             return "`cxr-edge check` did not come to an end."
         if done.returncode == 0:
             return ""
-        said = [line for line in done.stdout.splitlines() if line.startswith("FAIL")] or done.stdout.splitlines()[-1:]
+        said = [line for line in done.stdout.splitlines() if line.startswith("PROBLEM")] or done.stdout.splitlines()[-1:]
         return "; ".join(" ".join(line.split()) for line in said) or f"`cxr-edge check` ended with {done.returncode}"
 
     def reads_outbox(self) -> bool:

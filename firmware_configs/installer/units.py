@@ -70,8 +70,12 @@ class Systemd:
 
 def unit_files(version: Path) -> dict[str, bytes]:
     """Return the unit files of a version by name."""
-    folder = version / "systemd"
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in _KINDS} if folder.is_dir() else {}
+    there = sorted((version / "systemd").iterdir()) if (version / "systemd").is_dir() else []
+    return {
+        path.name: path.read_bytes()
+        for path in (*there, version / "installer" / CONFIRM)
+        if path.suffix in _KINDS and path.is_file()
+    }
 
 
 _KINDS = {".service", ".path", ".timer", ".mount", ".automount", ".target", ".slice", ".socket"}

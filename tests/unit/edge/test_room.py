@@ -374,6 +374,18 @@ def test_an_outbox_of_the_second_layout_is_brought_up_to_date(path):
     assert _plan(path, "SELECT number FROM outcome WHERE place BETWEEN 'a' AND 'b'").endswith("outcome_place (place>? AND place<?)")
 
 
+def test_an_older_layout_is_no_reason_against_an_upgrade_and_a_newer_one_is(tmp_path):
+    """What the installer asks before it takes a version into service."""
+    device = Device("clinic-1", "Clinic 1", str(tmp_path), "site.key", Watch(str(tmp_path / "inbox")))
+    with closing(Outbox(tmp_path / "outbox.db", "clinic-1")):
+        pass
+    for layout, ok in ((2, True), (99, False)):
+        with closing(sqlite3.connect(tmp_path / "outbox.db")) as changed:
+            changed.execute(f"PRAGMA user_version = {layout}")
+        [found] = [finding for finding in check_device(device) if finding.subject == "outbox"]
+        assert (found.ok, found.fatal) == (ok, True), found
+
+
 def test_the_page_finds_a_study_without_reading_every_outcome(path):
     with closing(Outbox(path, "clinic-1")):
         pass
