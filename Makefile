@@ -3,11 +3,8 @@
 PY_OF_BOARD := $(PY)
 override PY := .venv/bin/python
 
-<<<<<<< HEAD
-.PHONY: demo test check bench soak format reference footprint supply-chain audit pictures clean setup-demo setup-all programs
-=======
-.PHONY: demo test check bench soak format reference pictures locks wheelhouse clean setup-demo setup-all programs
->>>>>>> install
+.PHONY: demo test check arm64 armhf bench soak format reference footprint supply-chain audit pictures locks wheelhouse clean
+.PHONY: setup-demo setup-all programs
 
 demo: setup-demo
 	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
@@ -22,6 +19,11 @@ check: setup-all
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 	$(PY) -m firmware_configs.supply_chain audit --offline
+
+# From nothing to a result delivered from an emulated board: build/arm64.json, build/armhf.json. As root.
+arm64 armhf: setup-all programs
+	@scripts/ensure-programs qemu-user-static
+	$(PY) -m tests.boards.emulated $@
 
 bench: setup-all programs
 	$(PY) -m tests.benchmarks
