@@ -3,7 +3,8 @@
 PY_OF_BOARD := $(PY)
 override PY := .venv/bin/python
 
-.PHONY: demo test check bench soak format reference pictures locks wheelhouse clean setup-demo setup-all programs
+.PHONY: demo test check arm64 armhf bench soak format reference footprint supply-chain audit pictures locks wheelhouse clean
+.PHONY: setup-demo setup-all programs
 
 demo: setup-demo
 	@IMAGES="$(IMAGES)" ONCE="$(ONCE)" exec $(PY) -m demo
@@ -17,6 +18,12 @@ check: setup-all
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	$(PY) -m firmware_configs.supply_chain audit --offline
+
+# From nothing to a result delivered from an emulated board: build/arm64.json, build/armhf.json. As root.
+arm64 armhf: setup-all programs
+	@scripts/ensure-programs qemu-user-static
+	$(PY) -m tests.boards.emulated $@
 
 bench: setup-all programs
 	$(PY) -m tests.benchmarks
@@ -31,6 +38,17 @@ format: setup-all
 # What is written from code: JSON Schema, golden messages, the reference of device.toml.
 reference: setup-all
 	$(PY) -m tests.golden
+
+# Room on the disk, memory under the limits of each profile, time to start: build/footprint.json and docs/reference/footprint.md.
+footprint: setup-all programs
+	$(PY) -m tests.benchmarks.footprint $(PROFILES)
+
+# What the locks hold: build/sbom (CycloneDX) and docs/reference/licences.md; then whether any of it is known to be unsafe.
+supply-chain: setup-all
+	$(PY) -m firmware_configs.supply_chain write
+
+audit: setup-all
+	$(PY) -m firmware_configs.supply_chain audit
 
 # The clinic's page as docs/images shows it.
 pictures: setup-all programs

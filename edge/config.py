@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -168,6 +168,29 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 9464
 
 
+HOT_C = 80.0
+"""From here on a Raspberry Pi slows down, and others soon after."""
+
+
+class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a profile was written for: `cxr-edge check` compares it with the machine, the installer before it changes anything.
+
+    `architecture` is that of the programs (`uname -m`, but `armv7l` for a 32-bit system on a 64-bit kernel). `python`: the versions
+    that its system brings. `runtime`: what runs the network, pinned. `memory_mb`: MemTotal is at least that. `disk_mb`: free before
+    installing. `hot_c`: from there on the page, the status and the centre say that it is too hot. `watchdog_s`: what its hardware
+    watchdog is set to; 0: it has none.
+    """
+
+    model: Annotated[str, Meta(min_length=1, max_length=64)]
+    architecture: Literal["aarch64", "armv7l", "x86_64"]
+    python: Annotated[tuple[Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$")], ...], Meta(min_length=1)]
+    runtime: Annotated[str, Meta(pattern=r"^(ai-edge-litert|tflite-runtime)==[0-9]+(\.[0-9]+)+$")]
+    memory_mb: Megabytes
+    disk_mb: Megabytes
+    hot_c: Annotated[float, Meta(ge=40.0, le=110.0)] = HOT_C
+    watchdog_s: Annotated[int, Meta(ge=0, le=600)] = 0
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of device.toml. Relative paths are relative to the file."""
 
@@ -186,6 +209,12 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     page: Page | None = None
     usb: Usb = Usb()
     metrics: Metrics | None = None
+    board: Board | None = None
+
+    @property
+    def hot_c(self) -> float:
+        """From which temperature on the machine is too hot, degrees Celsius."""
+        return HOT_C if self.board is None else self.board.hot_c
 
 
 def load_config(path: Path) -> Device:

@@ -34,7 +34,7 @@ _SILENT = {
 
 
 _HOT_C = 80.0
-"""From here on a Raspberry Pi slows down, and others soon after."""
+"""For a device that does not say from when on its board is too hot."""
 _ZONES = ("image_left_upper", "image_right_upper", "image_left_lower", "image_right_lower")
 
 
@@ -182,7 +182,7 @@ def _alarms(status: Status) -> list[str]:
         alarms.append("an outbox was damaged and rebuilt")
     if "under_voltage" in status.throttled:
         alarms.append("its power supply is too weak")
-    if "too_hot" in status.throttled or (status.temperature_c or 0.0) >= _HOT_C:
+    if "too_hot" in status.throttled or (status.temperature_c or 0.0) >= (status.hot_c or _HOT_C):
         alarms.append(f"hot: {status.temperature_c:.0f} °C" if status.temperature_c else "too hot")
     total = status.memory_total_bytes
     if total and status.memory_available_bytes is not None and status.memory_available_bytes < total / 10:

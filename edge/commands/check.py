@@ -6,12 +6,14 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.capacity import Capacity
 from edge.clock import synchronised
+from edge.commands.check_board import check_board
+from edge.commands.finding import Finding
 from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import shown_and_why
 from edge.config import Device
@@ -32,18 +34,10 @@ from edge.unattended.hardening import open_to_others
 _LOW_DISK = 512 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `fatal`: the device cannot work; otherwise it works with a handicap."""
-
-    subject: str
-    ok: bool
-    text: str
-    fatal: bool = True
-
-
 def check_device(device: Device) -> Iterator[Finding]:
-    """Yield what was found, in the order of the straight line."""
+    """Yield what was found, in the order of the straight line; first whether the machine is the one that the profile is for."""
+    if device.board is not None:
+        yield from check_board(device.board)
     yield _tried("watched folder", lambda: _folder(Path(device.watch.folder)))
     dicom = device.dicom
     if dicom is not None:

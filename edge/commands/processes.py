@@ -229,7 +229,7 @@ def page(arguments: Arguments) -> None:
             studies=Studies(state, reading, LocalStore(state), requests),
             uploads=Uploads(state, Spool(state), device.decode.max_bytes),
             films=Films(device.decode),
-            health=Health(state, names(device), reading, capacity, manifest, certificate),
+            health=Health(state, names(device), reading, capacity, manifest, device.hot_c, certificate),
             checking=Checking(state, device.commissioning, manifest, device.model.threshold),
             sessions=sessions,
             requests=requests,

@@ -151,6 +151,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     oldest_waiting_s: Annotated[float, Meta(ge=0.0, description="age of the oldest outcome without a receipt")] | None = None
     restarts: Annotated[int, Meta(ge=0, description="of the device's processes since the boot, together")] | None = None
     temperature_c: Annotated[float, Meta(description="of the hottest sensor")] | None = None
+    hot_c: Annotated[float, Meta(description="from there on this board is too hot; 80 where it does not say")] | None = None
     throttled: Annotated[list[Code], Meta(max_length=8, description="why the machine is slower than it could be")] = []
     memory_available_bytes: Annotated[int, Meta(ge=0)] | None = None
     memory_total_bytes: Annotated[int, Meta(ge=0)] | None = None

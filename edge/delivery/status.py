@@ -61,6 +61,7 @@ class StatusWriter:
             oldest_waiting_s=oldest_waiting_s(self.outbox),
             restarts=sum(read_restarts(state_folder).values()),
             temperature_c=board.temperature_c,
+            hot_c=self.device.hot_c,
             throttled=board.throttled,
             memory_available_bytes=board.memory_available,
             memory_total_bytes=board.memory_total,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.capacity import ALARM_SHARE, Capacity
 from edge.clock import synchronised
+from edge.config import HOT_C
 from edge.contract.bundle import Manifest
 from edge.enrolment.validity import expired, utc_now
 from edge.errors import OutboxError
@@ -47,6 +48,7 @@ class Health:
     capacity: Capacity
     manifest: Manifest | None
     """None: it cannot be read."""
+    hot_c: float = HOT_C
     certificate: Path | None = None
     """Of the link to the centre, where it is encrypted."""
 
@@ -76,7 +78,7 @@ class Health:
             facts.append(words.count("health.spool", room.spooled_files))
         if (aside := _count(self.state / "aside")) > 0:
             facts.append(words.count("health.aside", aside))
-        _say_board(read_board(), words, troubles, facts)
+        _say_board(read_board(), self.hot_c, words, troubles, facts)
         # By a clock that nobody sets it may only seem so; the log says it all the same.
         if self.certificate is not None and synchronised() and (over := expired(self.certificate, utc_now())) is not None:
             troubles.append(words("health.certificate", day=f"{over:%Y-%m-%d}"))
@@ -92,12 +94,13 @@ class Health:
         return is_running(self.state, name) and not began_again(self.state, name, _LOOP_S)
 
 
-def _say_board(board: Board, words: Words, troubles: list[str], facts: list[str]) -> None:
-    if board.hot:
+def _say_board(board: Board, hot_c: float, words: Words, troubles: list[str], facts: list[str]) -> None:
+    hot = board.hot(hot_c)
+    if hot:
         troubles.append(words("health.hot"))
     if "under_voltage" in board.throttled:
         troubles.append(words("health.power"))
-    elif board.throttled and not board.hot:
+    elif board.throttled and not hot:
         facts.append(words("health.slow"))
     if board.low_memory:
         troubles.append(words("health.memory"))

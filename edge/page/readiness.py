@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from edge.errors import ConfigError
 from edge.listening import require_free
 from edge.page.session import load_pin
 from edge.unattended.lifecycle import is_running
+
+_EVERY = ("0.0.0.0", "::")  # noqa: S104 - looked for, not listened at
+"""The addresses that stand for every network that the machine is in."""
 
 
 def describe(page: Page, state: Path) -> str:
@@ -23,7 +27,11 @@ def describe(page: Page, state: Path) -> str:
     if not is_running(state, "page"):
         require_free("[page]", page.address, page.port)
     alone = "; this machine alone can open it" if page.address.startswith("127.") else ""
-    return f"{'https' if page.certificate else 'http'}://{page.address}:{page.port}{alone}"
+    host = page.address
+    if host in _EVERY:
+        # Such a page answers to its name and to whichever of its addresses was asked (edge/page/hosts.py).
+        host, alone = f"{socket.gethostname().partition('.')[0]}.local", "; or by any address of this machine"
+    return f"{'https' if page.certificate else 'http'}://{host}:{page.port}{alone}"
 
 
 def require_tls(page: Page) -> None:

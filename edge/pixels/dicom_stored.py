@@ -8,6 +8,7 @@ loads them all when it is imported; here a decoder is loaded when a picture need
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 Cells = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
+_OPENJPEG_TAKES, _GDCM_TAKES = 10, 16
+"""Bytes for each sample, with what is made of its output; measured by the least limits at which films were read."""
 _COMPRESSED = _LOSSY | {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless}
 
 
@@ -166,7 +169,16 @@ def _by_libjpeg(content: bytes, data: Dataset) -> Cells:
         return np.asarray(image)
 
 
+def _require_memory(stream: Codestream, bytes_per_sample: int) -> None:
+    """Raise MemoryError unless so much may be taken: these decoders call a refusal damage, or end the process at one."""
+    try:
+        mmap.mmap(-1, stream.rows * stream.columns * stream.samples * bytes_per_sample).close()
+    except OSError:
+        raise MemoryError from None
+
+
 def _by_openjpeg(content: bytes, stream: Codestream) -> Cells:
+    _require_memory(stream, _OPENJPEG_TAKES)
     from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
     with Jpeg2KImageFile(io.BytesIO(content)) as image:
@@ -192,6 +204,7 @@ def _by_charls(content: bytes, stream: Codestream) -> Cells:
 
 def _by_gdcm(content: bytes, stream: Codestream) -> Cells:
     _check_end(content)
+    _require_memory(stream, _GDCM_TAKES)  # before the import, which short of memory says that there is no such library
     try:
         import gdcm
     except ImportError:

@@ -10,9 +10,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-HOT_C = 80.0
-"""From here on a Raspberry Pi slows down, and others soon after."""
-
 _ROOT = Path("/")
 _FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _FIRMWARE_BITS = {0: "under_voltage", 1: "frequency_capped", 2: "throttled", 3: "too_hot", 16: "under_voltage_since_boot"}
@@ -32,10 +29,9 @@ class Board:
     memory_total: int | None
     load_1m: float
 
-    @property
-    def hot(self) -> bool:
-        """Whether it is so hot that it slows down, or will."""
-        return "too_hot" in self.throttled or (self.temperature_c is not None and self.temperature_c >= HOT_C)
+    def hot(self, hot_c: float) -> bool:
+        """Whether it is so hot that it slows down, or will, which boards do from `hot_c` degrees on."""
+        return "too_hot" in self.throttled or (self.temperature_c is not None and self.temperature_c >= hot_c)
 
     @property
     def low_memory(self) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from .environment import clean
 from .errors import Refused
 from .places import USER, Places
 
-_SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 180.0
 _TRIES = 3
 _MARK = "PROBLEM"
@@ -40,7 +39,7 @@ class Device:
         for left in reversed(range(tries)):
             done = subprocess.run(
                 command,
-                env=_environment(),
+                env=clean(),
                 umask=0o077,
                 input=typed,
                 stderr=subprocess.PIPE,
@@ -96,7 +95,7 @@ class Device:
         try:
             return subprocess.run(
                 [str(self.version / "bin/cxr-edge"), *command, "--config", str(self._places.device_toml)],
-                env=_environment(),
+                env=clean(),
                 user=USER,
                 group=USER,
                 extra_groups=[],
@@ -119,10 +118,6 @@ def problems(said: str) -> str:
     lines = said.splitlines()
     named = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)] or lines[-1:]
     return "; ".join(" ".join(line.split()) for line in named)
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": _SYSTEM, "LANG": "C.UTF-8", "HOME": "/nonexistent", "TERM": os.environ.get("TERM", "dumb")}
 
 
 def _last(text: str, prefix: str) -> str:

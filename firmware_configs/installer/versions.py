@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from .checks import disk_trouble
 from .durable import force_tree, fsync_folder, make_folder, parts, remove_tree, unlink_durably, write_durably
+from .environment import clean
 from .errors import Refused
 from .package import Package
 from .places import Places
@@ -96,10 +96,9 @@ def _build(package: Package, version: Path) -> None:
 
 def _run(*command: str) -> None:
     # As long as a program that was started here runs, the lock is held: what it still writes is not removed under its hands.
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "HOME": "/nonexistent"}
     done = subprocess.run(
         command,
-        env=environment,
+        env=clean(),
         close_fds=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

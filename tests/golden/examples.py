@@ -91,6 +91,7 @@ EXAMPLES: dict[str, AnyMessage] = {
         oldest_waiting_s=7200.5,
         restarts=1,
         temperature_c=61.5,
+        hot_c=95.0,
         throttled=["under_voltage"],
         memory_available_bytes=1_500_000_000,
         memory_total_bytes=4_000_000_000,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from edge import config
 from edge.contract import messages
 from edge.contract.codec import encode
 from edge.network.manifest import SHIPPED
+from edge.pixels.network_input import read_pgm
 from edge.pixels.preprocess import preprocess
 from export.card import readme_figures
 from export.gate_files import GATE_REPORT_NAME
 from export.gate_page import gate_figures
+from export.onnx import run_onnx
 from export.phantom import phantom
 from tests.golden.examples import EXAMPLES
 
@@ -28,6 +31,7 @@ PIXELS = ROOT / "tests/golden/pixels"
 SCHEMA = ROOT / "docs/reference/contract.schema.json"
 README = ROOT / "README.md"
 _START, _END = "<!-- figures: start -->", "<!-- figures: end -->"
+ENGINE_SCORES = ROOT / "firmware_configs/jetson/golden-scores.json"
 DEVICE_TOML = ROOT / "docs/reference/device-toml.md"
 
 FRAMES: dict[str, tuple[int, int]] = {"upright": (260, 311), "wide": (470, 333), "square": (193, 193)}
@@ -55,7 +59,7 @@ _TABLES |= {
     "pacs": config.Pacs,
     "page": config.Page,
 }
-_TABLES |= {"metrics": config.Metrics}
+_TABLES |= {"metrics": config.Metrics, "board": config.Board}
 
 
 def messages_now() -> dict[Path, bytes]:
@@ -83,7 +87,7 @@ def device_toml_now() -> str:
         lines += [f"## {f'[{table}]' if table else 'Top of the file'}", "", inspect.cleandoc(struct.__doc__ or ""), ""]
         lines += ["| key | default | what it may be |", "|---|---|---|"]
         for field in msgspec.structs.fields(struct):
-            if field.name in _TABLES:
+            if not table and field.name in _TABLES:
                 continue
             default = "required" if field.default is msgspec.NODEFAULT else f"`{msgspec.json.encode(field.default).decode()}`"
             lines.append(f"| `{field.name}` | {default} | {_allowed(field.type)} |")
@@ -99,6 +103,14 @@ def readme_now() -> str:
     report = msgspec.json.decode((SHIPPED / "report.json").read_bytes())
     gate = msgspec.json.decode((SHIPPED / GATE_REPORT_NAME).read_bytes())
     return before + _START + "\n" + "\n".join([*readme_figures(report), "", *gate_figures(gate)]) + "\n" + _END + after
+
+
+def engine_scores_now() -> dict[str, list[float]]:
+    """Return what the ONNX file gives for the golden inputs of the shipped network: what an engine built from it gives."""
+    paths = sorted((SHIPPED / "golden").glob("*.pgm"))
+    pictures = np.stack([read_pgm(path.read_bytes()) for path in paths])[..., np.newaxis]
+    scores = run_onnx(SHIPPED.with_name("chest.onnx").read_bytes(), pictures)["scores"]
+    return {path.name: [round(float(value), 4) for value in row] for path, row in zip(paths, scores, strict=True)}
 
 
 def frames_now() -> dict[Path, np.ndarray]:
@@ -126,6 +138,7 @@ def write_all() -> None:
     SCHEMA.write_bytes(schema_now())
     DEVICE_TOML.write_text(device_toml_now(), "utf-8")
     README.write_text(readme_now(), "utf-8")
+    ENGINE_SCORES.write_text(json.dumps(engine_scores_now(), indent=1) + "\n", "utf-8")
     for path, frame in frames_now().items():
         _write_png(path, frame)
         _write_png(input_file(path), input_of(path))
@@ -141,7 +154,7 @@ def _allowed(annotation: Any) -> str:
     schema = msgspec.json.schema(annotation)
     parts = []
     for option in schema.get("anyOf", [schema]):
-        words = [str(option.get("type", ""))]
+        words = [str(option.get("type", ""))] if "enum" not in option else [" or ".join(f"`{value}`" for value in option["enum"])]
         words += [f"{sign} {option[key]}" for key, sign in _BOUNDS if key in option]
         if "items" in option:
             words.append(f"of {option['items']['type']}s")

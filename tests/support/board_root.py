@@ -25,16 +25,37 @@ _CLONE_NEWNET = 0x40000000
 _MISC = Path("/proc/sys/fs/binfmt_misc")
 # Debian's name of an architecture, and qemu's.
 _EMULATED = {"arm64": "aarch64", "armhf": "arm"}
+# An emulated program would read of this machine's processors in /proc/cpuinfo, and the library by which LiteRT looks at them then
+# ends with a segmentation fault. So it reads of two of a Raspberry Pi 4's (Cortex-A72), with features that qemu has.
+_PROCESSOR = """\
+processor\t: {number}
+BogoMIPS\t: 108.00
+Features\t: {features}
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+
+"""
+# Which processor qemu is. With all that it can be ("max") it has SME, and gets it wrong (seen with 7.2): the networks give other int8
+# outputs than anywhere else. The processors of boards have none.
+_PROCESSORS = {"arm64": "cortex-a72", "armhf": "cortex-a15"}
+_FEATURES = {
+    "arm64": "fp asimd evtstrm crc32 cpuid",
+    "armhf": "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm crc32",
+}
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 
-# Run by the first process of a copy; its arguments are what lies below, the writable layer, and the place of the merged tree. /proc
-# is still this machine's when its number is read.
+# Run by the first process of a copy; its arguments are what lies below, the writable layer, the place of the merged tree, and what
+# is read there as /proc/cpuinfo, if anything. /proc is still this machine's when its number is read.
 _HOLD = r"""
 set -e
 read -r number rest </proc/self/stat
 ip link set lo up
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$3"
 mount -t proc proc "$3/proc"
+[ ! -s "$4" ] || mount --bind "$4" "$3/proc/cpuinfo"
 mount -t sysfs -o ro sysfs "$3/sys"
 mount -t tmpfs -o mode=755 dev "$3/dev"
 for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 "$3/dev/${node%:*}" c 1 "${node#*:}"; done
@@ -123,13 +144,15 @@ def _require_root() -> None:
 class Board:
     """A running throw-away copy of a Debian root."""
 
-    def __init__(self, tree: Path, number: int) -> None:
-        self.tree = tree  # seen from inside its name space only
+    def __init__(self, tree: Path, number: int, processor: str = "") -> None:
+        """Args: tree: where it is mounted, in its own name space; number: of its first process; processor: what qemu is to be."""
+        self.tree = tree
         self._number = str(number)
+        self._environment = {**_ENVIRONMENT, "QEMU_CPU": processor} if processor else _ENVIRONMENT
 
     def inside(self, *command: str, environment: Mapping[str, str] | None = None, folder: str = "/") -> list[str]:
         """Return the command line that runs `command` within the copy, with an environment of its own."""
-        pairs = [f"{key}={value}" for key, value in {**_ENVIRONMENT, **(environment or {})}.items()]
+        pairs = [f"{key}={value}" for key, value in {**self._environment, **(environment or {})}.items()]
         enter = ["nsenter", "--target", self._number, "--mount", "--net", "--pid", "--"]
         return [*enter, "env", "-i", f"--chdir={self.tree}{folder}", *pairs, "chroot", str(self.tree), *_at(folder), *command]
 
@@ -210,25 +233,17 @@ def board(root: Path, folder: Path, layers: Sequence[Path] = (), *, keep: bool =
     tree = folder / "tree"
     for one in (tree, folder / "layer" / "upper", folder / "layer" / "work"):
         one.mkdir(parents=True)
-    number = folder / "layer" / "number"
+    number, processors = folder / "layer" / "number", folder / "layer" / "cpuinfo"
+    architecture = root.name.partition("-")[0]
+    features = _FEATURES.get(architecture, "")
+    processors.write_text("".join(_PROCESSOR.format(number=one, features=features) for one in (0, 1)) if features else "")
     unshare = [find_program("unshare", "util-linux"), "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    arguments = (":".join(map(str, [*layers, root])), *map(str, (folder / "layer", tree, processors)))
     log = folder / "board.log"
     with log.open("wb") as output:
         holder = subprocess.Popen(
             # Whatever ends this process ends the copy.
-            [
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                *unshare,
-                "sh",
-                "-c",
-                _HOLD,
-                "sh",
-                ":".join(map(str, [*layers, root])),
-                str(folder / "layer"),
-                str(tree),
-            ],
+            ["setpriv", "--pdeathsig", "KILL", *unshare, "sh", "-c", _HOLD, "sh", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -241,7 +256,7 @@ def board(root: Path, folder: Path, layers: Sequence[Path] = (), *, keep: bool =
             return number.exists() and number.read_text().endswith("\n")
 
         wait_for(ready, "the copy of the root is mounted")
-        yield Board(tree, int(number.read_text()))
+        yield Board(tree, int(number.read_text()), _PROCESSORS.get(architecture, ""))
     finally:
         holder.kill()
         holder.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import subprocess
@@ -118,6 +119,7 @@ def rle(data: Dataset) -> bytes:
     return header.tobytes() + b"".join(segments)
 
 
+@functools.lru_cache(maxsize=1)  # a drawn film may repeat its rows
 def _pack_bits(row: bytes) -> bytes:
     packed = bytearray()
     for value, run in itertools.groupby(row):

@@ -43,6 +43,28 @@ def test_a_profile_is_loaded_by_the_device(path):
     assert device.relay.url.startswith("mqtts://"), "a real link is encrypted"
     assert all((device.relay.ca, device.relay.certificate, device.relay.private_key))
     assert Path(device.state).is_absolute()
+    assert device.board is not None, "a profile says for which board it is"
+    assert device.relay.certificate == device.relay.private_key, "one file, so that one rename renews both"
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_what_a_profile_asks_for_fits_its_board(path):
+    device = load_config(path)
+    board = device.board
+    assert device.decode.memory_mb < board.memory_mb, "the decoder alone may not take all"
+    assert device.decode.max_file_mb * 2**20 < board.memory_mb * 2**20
+    assert device.storage.results_mb < board.disk_mb
+    if board.model.startswith("Raspberry"):
+        assert board.watchdog_s <= 15, "its counter ends at 16 s; systemd would be refused more"
+        assert board.hot_c <= 80, "its firmware slows down from there on"
+    runtime = {"armv7l": "tflite-runtime"}.get(board.architecture, "ai-edge-litert")
+    assert board.runtime.startswith(runtime + "==")
+
+
+def test_there_is_a_profile_for_each_board():
+    names = {path.stem for path in PROFILES}
+    pis = {f"raspberry-pi-{name}" for name in ("zero-2w", "3b-plus", "4", "5", "32bit")}
+    assert names == pis | {"jetson-orin-nano", "amd64"}
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
@@ -179,3 +201,14 @@ def test_a_profile_on_a_machine_without_its_files_is_told_what_is_missing(tmp_pa
     assert not findings["site key"].ok
     assert "cxr-edge init" in findings["site key"].text
     assert not findings["TLS files"].ok
+
+
+def test_the_page_about_boards_says_of_each_profile_what_was_tried():
+    text = (ROOT / "docs/reference/boards.md").read_text("utf-8")
+    table = text.partition("<!-- boards: start -->")[2].partition("<!-- boards: end -->")[0].strip().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    names = {path.stem.removeprefix("raspberry-pi-") for path in PROFILES}
+    assert set(rows[0][1:]) == names
+    cells = [cell for row in rows[2:] for cell in row[1:]]
+    assert all(len(row) == len(rows[0]) for row in rows)
+    assert set(cells) == {"x86", "emulated", "stand-in", "not tried", "-"}

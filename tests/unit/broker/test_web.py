@@ -199,6 +199,8 @@ def test_a_device_that_is_full_or_rebuilt_says_so() -> None:
     assert alarms(answers="silent", silent_because="of_a_newer_device") == ["answers are not shown at the clinic"]
     assert alarms(temperature_c=79.9, memory_available_bytes=10, memory_total_bytes=99) == []
     assert alarms(temperature_c=85.4, throttled=["under_voltage"]) == ["its power supply is too weak", "hot: 85 °C"]
+    assert alarms(temperature_c=85.4, hot_c=95.0) == [], "a board that bears more"
+    assert alarms(temperature_c=95.0, hot_c=95.0) == ["hot: 95 °C"]
     assert alarms(throttled=["too_hot"]) == ["too hot"]
     assert alarms(memory_available_bytes=9, memory_total_bytes=99) == ["little memory left"]
     assert alarms(room="full", damaged_outboxes=2) == ["storage full: it takes no more X-rays", "an outbox was damaged and rebuilt"]

@@ -148,6 +148,28 @@ def test_memory_is_limited(decoder, tmp_path):
         greedy.close()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_large_film_of_16_bits_is_read_in_the_memory_of_a_small_board(suffix, tmp_path):
+    small = Image.fromarray(phantom(1, width=400, height=500))
+    values = np.asarray(small.resize((4000, 5000), Image.Resampling.BICUBIC)).astype(np.uint16) * 257
+    Image.fromarray(values).save(tmp_path / f"film{suffix}", **({"compress_level": 1} if suffix == ".png" else {}))
+    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=256))
+    try:
+        assert isinstance(decoder.decode(tmp_path / f"film{suffix}"), Ready)
+    finally:
+        decoder.close()
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1], ids=lambda syntax: syntax.name.split(" (")[0])
+def test_a_film_too_large_for_the_memory_is_not_called_damaged(syntax, tmp_path):
+    dicom(tmp_path / "film.dcm", np.zeros((5000, 4000), np.uint16), bits=12, syntax=syntax)
+    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=256))
+    try:
+        assert decoder.decode(tmp_path / "film.dcm").reason == "decoder_memory"
+    finally:
+        decoder.close()
+
+
 def test_cpu_time_is_limited_even_if_nobody_waits(tmp_path):
     """When the parent is gone, a child that computes for ever ends by itself."""
     decoder = Decoder(Decode(timeout_s=1.0))

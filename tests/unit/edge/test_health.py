@@ -1,6 +1,7 @@
 """How the machine is, what was counted, and the text that Prometheus reads."""
 
 import contextlib
+import dataclasses
 import re
 import socket
 import urllib.error
@@ -51,13 +52,14 @@ def test_a_raspberry_pi_that_is_hot_and_weakly_powered(tmp_path):
     )
     assert board.temperature_c == 82.345
     assert board.throttled == ["throttled", "under_voltage", "under_voltage_since_boot"]
-    assert board.hot
+    assert board.hot(80.0)
+    assert not board.hot(95.0)
     assert (board.memory_available, board.memory_total, board.low_memory) == (1_024_000_000, 4_096_000_000, False)
 
 
 def test_a_newer_pi_tells_of_its_power_by_hwmon(tmp_path):
     board = machine(tmp_path, {"sys/class/hwmon/hwmon1/name": "rpi_volt", "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1"})
-    assert (board.throttled, board.temperature_c, board.hot) == (["under_voltage"], None, False)
+    assert (board.throttled, board.temperature_c, board.hot(80.0)) == (["under_voltage"], None, False)
 
 
 def test_a_jetson_that_slows_down_and_whose_odd_sensor_is_ignored(tmp_path):
@@ -171,6 +173,7 @@ def test_the_status_tells_how_the_machine_is(tmp_path, outbox, monkeypatch):
     note_start(tmp_path, "relay")
     device = Device(device="clinic-7", facility="C", state=str(tmp_path), site_key="k", watch=Watch(folder="f"))
     made = StatusWriter(device, None, outbox)("online")
+    assert made.hot_c == 80.0, "without a [board] table"
     assert (made.temperature_c, made.throttled, made.restarts, made.oldest_waiting_s) == (85.0, ["too_hot"], 1, 0.0)
     assert (made.memory_available_bytes, made.memory_total_bytes, made.load_1m) == (1, 100, 0.5)
 
@@ -186,6 +189,9 @@ def test_the_page_says_what_to_do_about_heat_power_and_memory(tmp_path, outbox, 
     monkeypatch.setattr("edge.page.health.is_running", lambda state, name: True)
     monkeypatch.setattr("edge.page.health.read_board", lambda: Board(85.0, ["under_voltage"], 1, 100, 0.5))
     assert {say("health.hot"), say("health.power"), say("health.memory")} == set(health.read(say).troubles)
+    monkeypatch.setattr("edge.page.health.read_board", lambda: Board(85.0, [], 99, 100, 0.5))
+    assert health.read(say).troubles == [say("health.hot")]
+    assert not dataclasses.replace(health, hot_c=95.0).read(say).troubles, "a board that bears more"
     monkeypatch.setattr("edge.page.health.read_board", lambda: Board(50.0, ["throttled"], 99, 100, 0.5))
     read = health.read(say)
     assert not read.troubles

@@ -39,6 +39,14 @@ def test_check_says_where_the_page_is(config):
     assert (finding.ok, finding.text) == (True, f"http://127.0.0.1:{port}; this machine alone can open it")
 
 
+def test_a_page_on_every_network_is_found_by_the_name_of_the_machine(config, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "clinic-7.lan")
+    port = free_port()
+    path = config(port)
+    path.write_text(path.read_text().replace('address = "127.0.0.1"', 'address = "0.0.0.0"'))
+    assert finding_of(path).text == f"http://clinic-7.local:{port}; or by any address of this machine"
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [

@@ -1,0 +1,1 @@
+"""What the device takes: room on the disk, memory under the limits of each profile, time to start."""

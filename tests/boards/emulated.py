@@ -1,0 +1,252 @@
+"""`make arm64`: from nothing to a result delivered from an emulated ARM device; `make armhf` the same for 32 bits.
+
+A Debian system of the architecture is made and run by qemu, with no network but loopback. In it, from the offline package alone:
+the installer, `cxr-edge check`, the networks on the golden and other inputs, `cxr-edge classify`, the tests of the outbox, and the
+whole device, which delivers to Mosquitto and an aggregator of this machine. What came out is printed and written to
+build/<architecture>.json. The exit status is 0 only if all of it is as on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge.network.manifest import SHIPPED
+from edge.pixels.network_input import INPUT_SIDE, write_pgm
+from export.phantom import phantom
+from firmware_configs.wheelhouse.collect import collect
+from firmware_configs.wheelhouse.targets import Target
+from tests.support.board_root import Board, board, debian_root
+from tests.support.centre import ROOT
+from tests.support.clinic import small_picture
+from tests.support.fleet import Fleet, make_fleet
+from tests.support.fleet import run as run_command
+from tests.support.processes import running, wait_for
+
+_DEVICE = "clinic-1"
+_COMMAND = "/opt/cxr-edge/current/bin/cxr-edge"
+_PYTHON = "/opt/cxr-edge/current/bin/python"
+_CONFIG = "/etc/cxr-edge/device.toml"
+_DRAWN_INPUTS = 29
+_PICTURES = 4
+_OUTBOX_TESTS = ("test_outbox.py", "test_durable.py", "test_seqset.py", "test_sealed.py")
+# qemu's user mode has no ptrace, and one test looks at system calls by strace.
+_NOT_EMULATED = "test_a_commit_calls_fsync_before_it_returns"
+_NEEDED_BY_TESTS = ("pytest", "pytest-timeout", "hypothesis")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system needs."""
+
+    debian: str
+    machine: str
+    profile: str
+    packages: tuple[str, ...] = ("python3",)
+    others: tuple[str, ...] = ()
+    """Processors, as qemu names them, on which the networks are run as well: another one has other instructions."""
+
+
+KINDS = {
+    "arm64": Kind("arm64", "aarch64", "raspberry-pi-4", others=("cortex-a53", "cortex-a76")),
+    "armhf": Kind("armhf", "armv7l", "raspberry-pi-32bit", ("python3", "python3-numpy", "python3-pil")),
+}
+
+
+@dataclass
+class Report:
+    """What came out; seconds of each step beside it."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time one step, and say that it begins and what it took."""
+        sys.stdout.write(f"{name} ... ")
+        sys.stdout.flush()
+        began = time.monotonic()
+        yield
+        self.steps[name] = round(time.monotonic() - began, 1)
+        sys.stdout.write(f"{self.steps[name]} s\n")
+
+
+def prove(kind: Kind, scratch: Path) -> Report:
+    """Take a device of that kind from nothing to a delivered result.
+
+    Raises:
+        AssertionError: if a step fails, with what was said.
+    """
+    report, began = Report(), time.monotonic()
+    with report.step("offline package"):
+        package = collect(Target(kind.machine, "311"))
+    with report.step("Debian system"):
+        root = debian_root(kind.debian, kind.packages)
+    with board(root, scratch / "board") as device:
+        fleet = make_fleet(scratch / "centre")
+        with report.step("install and enrol"):
+            _install(device, kind, package, fleet)
+        with report.step("check"):
+            report.figures["check"] = device.must(_COMMAND, "check", "--config", _CONFIG, timeout_s=600).count("\n")
+        with report.step("networks"):
+            report.figures |= _compare_networks(device, scratch, kind.others)
+        with report.step("classify"):
+            report.figures |= _compare_readings(device, scratch)
+        with report.step("tests of the outbox"):
+            report.figures["outbox_tests"] = _test_outbox(device, scratch)
+        with report.step("deliver"):
+            report.figures |= _deliver(device, fleet, scratch)
+    report.figures["seconds"] = round(time.monotonic() - began)
+    return report
+
+
+def _install(device: Board, kind: Kind, package: Path, fleet: Fleet) -> None:
+    fleet.enroll(_DEVICE, "--facility", "Clinic 1")
+    device.put(package, "/root/package.tar")
+    device.put(fleet.out / f"{_DEVICE}.enrol", f"/root/{_DEVICE}.enrol")
+    device.write("/root/code", fleet.code(_DEVICE) + "\n")
+    device.must("tar", "-xf", "/root/package.tar", "-C", "/root")
+    options = ("--profile", kind.profile, "--enrol", f"/root/{_DEVICE}.enrol", "--code-file", "/root/code")
+    said = device.must(f"/root/{package.stem}/install.sh", *options, timeout_s=1200)
+    (fleet.folder / "install.log").write_text(said)
+
+
+def _compare_networks(device: Board, scratch: Path, others: tuple[str, ...]) -> dict[str, Any]:
+    """Every int8 output of both networks, here and on each processor there."""
+    inputs, program = scratch / "inputs", Path(__file__).with_name("int8_outputs.py")
+    shutil.copytree(SHIPPED / "golden", inputs)
+    for seed in range(_DRAWN_INPUTS):
+        (inputs / f"drawn-{seed}.pgm").write_bytes(write_pgm(phantom(seed, width=INPUT_SIDE, height=INPUT_SIDE)))
+    device.put(inputs, "/root/inputs")
+    device.put(program, "/root/int8_outputs.py")
+    models = ("model.tflite", "gate.tflite")
+    where = device.must(_PYTHON, "-c", "from edge.network.manifest import SHIPPED; print(SHIPPED)").strip()
+    asked = (_PYTHON, "/root/int8_outputs.py", "/root/inputs", *(f"{where}/{name}" for name in models))
+    there = [_json(device.must(*asked, environment={"QEMU_CPU": one} if one else {})) for one in ("", *others)]
+    command = [sys.executable, str(program), str(inputs), *(str(SHIPPED / name) for name in models)]
+    here = _json(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+    wanted = here["outputs"]
+    return {
+        "runtime": there[0]["runtime"],
+        "runtime_here": here["runtime"],
+        "processors": len(there),
+        "int8_outputs": len(wanted) * len(there),
+        "int8_outputs_equal": sum(one["outputs"].get(key) == value for one in there for key, value in wanted.items()),
+        "golden_equal": int(bool(wanted) and all(one["outputs"] == wanted for one in there)),
+    }
+
+
+def _compare_readings(device: Board, scratch: Path) -> dict[str, int]:
+    """What a person sees of a file, here and there: the whole line from decoding to decision."""
+    folder = scratch / "pictures"
+    folder.mkdir()
+    for seed in range(_PICTURES):
+        small_picture(folder / f"{seed}.{'png' if seed % 2 else 'jpg'}", seed)
+    device.put(folder, "/root/pictures")
+    names = sorted(path.name for path in folder.iterdir())
+    there = device.must(_COMMAND, "classify", "--json", *(f"/root/pictures/{name}" for name in names)).splitlines()
+    command = [sys.executable, "-m", "edge.cli", "classify", "--json", *(str(folder / name) for name in names)]
+    here = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    pairs = list(zip(map(_reading, here), map(_reading, filter(_is_json, there)), strict=True))
+    return {"readings": len(pairs), "readings_equal": sum(mine == its for mine, its in pairs)}
+
+
+def _reading(line: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(line).items() if key != "file"}
+
+
+def _test_outbox(device: Board, scratch: Path) -> int:
+    """Run the tests of what must not be lost against the installed software; return how many passed."""
+    tools, tests = scratch / "tools", scratch / "tests"
+    wanted = ["install", "-qq", "--disable-pip-version-check", "--target", str(tools), "--python-version", "3.11"]
+    wanted += ["--only-binary=:all:", "--implementation", "py", "--platform", "any", *_NEEDED_BY_TESTS]
+    subprocess.run([sys.executable, "-m", "pip", *wanted], check=True)
+    (tests / "tests/unit/edge").mkdir(parents=True)
+    for name in ("__init__.py", "conftest.py"):
+        if (ROOT / "tests" / name).exists():
+            shutil.copy(ROOT / "tests" / name, tests / "tests" / name)
+    for name in ("golden", "support"):
+        shutil.copytree(ROOT / "tests" / name, tests / "tests" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _OUTBOX_TESTS:
+        shutil.copy(ROOT / "tests/unit/edge" / name, tests / "tests/unit/edge" / name)
+    shutil.copy(ROOT / "setup.cfg", tests / "setup.cfg")
+    device.put(tools, "/root/tools")
+    device.put(tests, "/root/tests")
+    command = (
+        _PYTHON,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "1200",
+        "-k",
+        f"not {_NOT_EMULATED}",
+        "tests/unit/edge",
+    )
+    environment = {"PYTHONPATH": "/root/tools:/root/tests"}
+    done = device.run(*command, environment=environment, folder="/root/tests", timeout_s=2400)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert done.returncode == 0, f"the tests of the outbox failed:\n{done.stdout[-4000:]}"
+    assert passed, done.stdout[-4000:]
+    return int(passed[1])
+
+
+def _deliver(device: Board, fleet: Fleet, scratch: Path) -> dict[str, int]:
+    """Run the whole device as its own user; return how many X-rays it was given and how many outcomes the centre has of it."""
+    log = scratch / "device.log"
+    run = device.inside("setpriv", "--reuid=cxr-edge", "--regid=cxr-edge", "--clear-groups", _COMMAND, "run", "--config", _CONFIG)
+    with device.network(), fleet.mosquitto(), fleet.aggregator(), running(run, log):
+        for path in sorted((scratch / "pictures").iterdir()):
+            device.must("install", "-o", "cxr-edge", "-m", "600", f"/root/pictures/{path.name}", f"/srv/cxr/inbox/{path.name}")
+        with contextlib.suppress(AssertionError):  # the figures say it
+            wait_for(lambda: len(rows_of(fleet, _DEVICE)) >= _PICTURES, "every outcome is at the centre", 600)
+        return {"sent": _PICTURES, "delivered": len(rows_of(fleet, _DEVICE))}
+
+
+def rows_of(fleet: Fleet, device: str) -> list[dict[str, Any]]:
+    """Return the outcomes of one device that the centre has committed."""
+    lines = run_command("results", "--db", fleet.database, "--json").splitlines()
+    return [row for row in map(json.loads, lines) if row["device"] == device]
+
+
+def _is_json(line: str) -> bool:
+    return line.startswith("{")
+
+
+def _json(said: str) -> Any:
+    """Return the one line of JSON among what a program and its libraries have said."""
+    [line] = filter(_is_json, said.splitlines())
+    return json.loads(line)
+
+
+def main() -> int:
+    """Prove one kind; returns an exit status."""
+    kind = KINDS[sys.argv[1]]
+    with tempfile.TemporaryDirectory() as scratch:
+        report = prove(kind, Path(scratch))
+    figures = report.figures
+    place = ROOT / "build" / f"{kind.debian}.json"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps({**figures, "steps": report.steps}, indent=1) + "\n", "utf-8")
+    for name, value in figures.items():
+        sys.stdout.write(f"{name:>20}  {value}\n")
+    whole = figures["golden_equal"] == 1 and figures["readings_equal"] == figures["readings"]
+    whole = whole and figures["delivered"] == figures["sent"]
+    sys.stdout.write(f"{'As on this machine.' if whole else 'NOT as on this machine.'} {place.relative_to(ROOT)}\n")
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
