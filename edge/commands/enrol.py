@@ -50,7 +50,10 @@ def _typed_code() -> str:
     if sys.stdin.isatty():
         sys.stdout.write("Code of the enrolment file: ")
         sys.stdout.flush()
-    return sys.stdin.readline(1000)
+    try:
+        return sys.stdin.readline(1000)
+    except UnicodeDecodeError:
+        return ""  # no code either
 
 
 def _typed_key(enrolment: Enrolment, device: Device) -> SiteKey | None:
@@ -66,7 +69,10 @@ def _typed_key(enrolment: Enrolment, device: Device) -> SiteKey | None:
             "Ctrl-D ends. Ctrl-D at once leaves it for later.\n"
         )
         sys.stdout.flush()
-    lines = [line for line in sys.stdin if line.strip()]
+    try:
+        lines = [line for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError:
+        raise CxrError("What was typed is no text. Nothing was changed; type the lines of the paper.") from None
     return read_paper(lines) if lines else None
 
 

@@ -59,8 +59,12 @@ def test_a_line_whose_beginning_was_not_written_counts_for_nothing(tmp_path: Pat
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
     journal.append(EVENTS[0])
-    path.write_bytes(path.read_bytes() + b"\0\0\0\0,b]}\n")
-    assert Journal(path).news() == [EVENTS[0]]
+    path.write_bytes(path.read_bytes() + b"\0" * 500 + b",b]}" * 30 + b"\n")
+    torn = Journal(path)
+    assert torn.news() == [EVENTS[0]]
+    for number in range(1, 12):  # until they reach into what the crash has left
+        torn.append(EVENTS[-1])
+        assert Journal(path).news() == [EVENTS[0], *[EVENTS[-1]] * number]
 
 
 def test_a_line_that_makes_no_sense_is_damage_and_nothing_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import shutil
 import subprocess
@@ -13,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
+import edge.durable
 from broker.fleet.authority import Authority, Settings
 from broker.fleet.enrolling import Options, enrol
 from broker.fleet.founding import found
 from broker.fleet.table import Wanted
+from edge.cli import main
+from edge.config import load_config
 
 NOBODY = 65534
 ROOT = Path(__file__).parents[3]
@@ -74,6 +79,55 @@ def test_files_belong_to_who_runs_the_device(place: Path) -> None:
     assert (config.st_uid, config.st_mode & 0o777) == (0 if root else owner, 0o640 if root else 0o600)
     if root:
         assert config.st_gid == NOBODY
+
+
+def test_killed_at_each_write_the_same_command_finishes_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, code = made(place)
+    (place / "profile.toml").write_text(PROFILE)
+    arguments = ["enrol", str(file), "--config", str(place / "etc" / "device.toml"), "--profile", str(place / "profile.toml")]
+    identity, config = place / "state" / "identity", place / "etc" / "device.toml"
+    right = os.rename
+
+    def call(kill_at: float) -> int:
+        left = kill_at
+
+        def rename(source: Path, target: Path) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            right(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(edge.durable.os, "rename", rename)
+            patch.setattr(sys, "stdin", io.StringIO(code))
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
+        return int(ended.value.code or 0)
+
+    kills = 0
+    while call(kills) != 0:
+        # A configuration is there only when all that it names is.
+        assert not config.exists()
+        assert call(math.inf) == 0
+        assert load_config(config).device == "clinic-1"
+        assert sorted(path.name for path in identity.iterdir()) == ["ca.pem", "centre.pem", "device.pem", "site.key"]
+        assert (place / "etc" / "page.pin").exists()
+        shutil.rmtree(place / "state")
+        shutil.rmtree(place / "etc")
+        kills += 1
+    assert kills == 5
+
+
+@pytest.mark.parametrize("typed", [b"\xff\xfe\n", b"\0\n", "\u0660".encode() * 20 + b"\n"])
+def test_bytes_that_are_no_text_are_no_code(place: Path, typed: bytes) -> None:
+    file, _ = made(place)
+    (place / "profile.toml").write_text(PROFILE)
+    arguments = ["enrol", str(file), "--config", str(place / "etc" / "device.toml"), "--profile", str(place / "profile.toml")]
+    done = subprocess.run([sys.executable, "-m", "edge.cli", *arguments], input=typed, capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert b"The code has 4 groups" in done.stderr
+    assert not (place / "etc").exists()
 
 
 def test_a_link_that_a_process_has_laid_leads_root_nowhere(place: Path) -> None:
