@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from edge.network.manifest import SHIPPED, read_manifest
 from edge.page.session import make_pin
+from edge.privacy.key_paper import paper_lines
 from edge.privacy.pseudonym import make_site_key
 from firmware_configs.supply_chain import sbom as module
 from firmware_configs.supply_chain.floors import FLOORS, all_below, below, read_floors
@@ -159,6 +160,9 @@ def planted(folder, kind):
         make_site_key(folder / "kept")
     elif kind == "a site key with its day":
         make_site_key(folder / "kept", "2026-01-31")
+    elif kind == "the paper of a site key":
+        key = make_site_key(folder.parent / "elsewhere")
+        (folder / "notes.md").write_text("\n".join(paper_lines(key, "Clinic")))
     elif kind == "a PIN":
         make_pin(folder / "page.pin")
     else:
@@ -172,7 +176,7 @@ _WRITTEN = {
     "a password": b"    plain_text_passwd: raspberry\n",
     "the key of a Wi-Fi": b'network={\n  ssid="clinic"\n  psk="correct horse"\n}\n',
 }
-_KINDS = ("a private key", "a site key", "a site key with its day", "a PIN", *_WRITTEN)
+_KINDS = ("a private key", "a site key", "a site key with its day", "the paper of a site key", "a PIN", *_WRITTEN)
 
 
 @pytest.mark.parametrize("kind", _KINDS)
