@@ -1,7 +1,7 @@
 """Keys, PINs, passwords and enrolment files in what is handed on: folders, wheels and tars are looked into, also one in another.
 
-What is looked for is what this project has (PEM private keys, site keys and their paper, enrolment and sealed files, PINs), and what
-people write into an image by mistake: a password or its hash, the key of a Wi-Fi.
+What is looked for is what this project has (PEM private keys, site keys and their paper, enrolment and sealed files, PINs), and
+what people write into an image by mistake: a password or its hash, the key of a Wi-Fi.
 """
 
 from __future__ import annotations
