@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -218,3 +219,28 @@ def test_a_damaged_archive_is_looked_at_as_a_file(tmp_path):
         tar.add(__file__, "x")
     (tmp_path / "a.tar.gz").write_bytes(content.getvalue()[:50])
     assert list(secrets_in(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "ends"),
+    [
+        ("Found 1 known vulnerability in 1 package", 1, 1),
+        ("ERROR:pip_audit._cli:ai-edge-litert: Dependency not found and could not be audited", 1, 0),
+        ("No known vulnerabilities found", 0, 0),
+    ],
+)
+def test_what_pip_audit_finds_fails_and_what_it_cannot_ask_does_not(tmp_path, says, status, ends):
+    program = tmp_path / "pip_audit"
+    program.mkdir()
+    (program / "__init__.py").touch()
+    (program / "__main__.py").write_text(f"import sys\nprint({says!r}, file=sys.stderr)\nsys.exit({status})\n")
+    command = [sys.executable, "-m", "firmware_configs.supply_chain", "audit"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+    )
+    assert done.returncode == ends
+    assert "No package of a lock is below its floor" in done.stdout
+    assert says in done.stdout + done.stderr
+    offline = subprocess.run([*command, "--offline"], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (offline.returncode, "pip-audit" in offline.stdout) == (0, False)
