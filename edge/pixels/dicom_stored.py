@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Cells = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
-_OPENJPEG_TAKES, _GDCM_TAKES = 10, 16
+_OPENJPEG_TAKES, _GDCM_TAKES = 10, 18
 """Bytes for each sample, with what is made of its output; measured by the least limits at which films were read."""
 _COMPRESSED = _LOSSY | {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless}
 
@@ -60,9 +60,10 @@ class Stored:
 
 
 def read_stored(data: Dataset) -> Stored:
-    """Return the cells of an object.
+    """Return the cells of an object, which loses its Pixel Data by that where they are compressed.
 
     Raises:
+        MemoryError: if there is not enough for this picture.
         Unreadable: damaged, truncated, unsupported_encoding.
         Exception: what pydicom and the decoders raise on damaged content.
     """
@@ -94,7 +95,10 @@ def _unsigned(cells: npt.NDArray[Any]) -> Cells:
 
 def _run_length(data: Dataset) -> Stored:
     samples, bits = int(data.get("SamplesPerPixel", 1)), int(data.BitsAllocated)
-    cells = decode_rle(join_fragments(data.PixelData), int(data.Rows), int(data.Columns), samples, bits // 8)
+    content = _taken(data)
+    # What its planes are put together of, and the picture that is made of them.
+    _require_memory(int(data.Rows) * int(data.Columns) * samples * (bits // 8 + 4))
+    cells = decode_rle(content, int(data.Rows), int(data.Columns), samples, bits // 8)
     whole = _unsigned(cells if bits == 8 else cells.view("<u2"))[..., 0]
     return Stored(whole[..., 0] if samples == 1 else _in_rgb(whole, data), bits)
 
@@ -106,7 +110,7 @@ def _in_rgb(cells: Cells, data: Dataset) -> Cells:
 
 
 def _decompressed(data: Dataset, lossy: bool) -> Stored:
-    content = join_fragments(data.PixelData)
+    content = _taken(data)
     stream = read_codestream(content)
     _check(stream, data)
     if stream.marker == JPEG_2000:
@@ -118,6 +122,13 @@ def _decompressed(data: Dataset, lossy: bool) -> Stored:
     else:
         return Stored(_by_libjpeg(content, data), stream.bits, lossy)
     return Stored(cells if stream.samples == 1 else _in_rgb(cells, data), stream.bits, lossy)
+
+
+def _taken(data: Dataset) -> bytes:
+    """Return the one compressed picture, and let the object go of it: a large film has no room to be there twice."""
+    content = join_fragments(data.PixelData)
+    del data.PixelData
+    return content
 
 
 def join_fragments(value: bytes) -> bytes:
@@ -169,16 +180,16 @@ def _by_libjpeg(content: bytes, data: Dataset) -> Cells:
         return np.asarray(image)
 
 
-def _require_memory(stream: Codestream, bytes_per_sample: int) -> None:
-    """Raise MemoryError unless so much may be taken: these decoders call a refusal damage, or end the process at one."""
+def _require_memory(size: int) -> None:
+    """Raise MemoryError unless so many bytes may be taken: some decoders call a refusal damage, or end the process at one."""
     try:
-        mmap.mmap(-1, stream.rows * stream.columns * stream.samples * bytes_per_sample).close()
+        mmap.mmap(-1, size).close()
     except OSError:
         raise MemoryError from None
 
 
 def _by_openjpeg(content: bytes, stream: Codestream) -> Cells:
-    _require_memory(stream, _OPENJPEG_TAKES)
+    _require_memory(stream.rows * stream.columns * stream.samples * _OPENJPEG_TAKES)
     from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
     with Jpeg2KImageFile(io.BytesIO(content)) as image:
@@ -204,7 +215,9 @@ def _by_charls(content: bytes, stream: Codestream) -> Cells:
 
 def _by_gdcm(content: bytes, stream: Codestream) -> Cells:
     _check_end(content)
-    _require_memory(stream, _GDCM_TAKES)  # before the import, which short of memory says that there is no such library
+    _require_memory(
+        stream.rows * stream.columns * stream.samples * _GDCM_TAKES
+    )  # before the import, which short of memory says that there is no such library
     try:
         import gdcm
     except ImportError:

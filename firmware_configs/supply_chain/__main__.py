@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def _audit(given: argparse.Namespace) -> int:
         said = (done.stdout + done.stderr).strip()
         if done.returncode == 0:
             sys.stdout.write(f"{lock.name}: {said}\n")
-        elif "ulnerab" in done.stderr:  # what it has found it says so; all else is that it could not ask
+        elif re.search(r"Found \d+ known vulnerabilit", done.stderr):  # all else is that it could not ask
             return _complain(f"{lock.name}: {said}")
         else:
             last = said.splitlines()[-1] if said else "it said nothing"

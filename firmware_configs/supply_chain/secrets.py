@@ -1,7 +1,7 @@
 """Keys, PINs, passwords and enrolment files in what is handed on: folders, wheels and tars are looked into, also one in another.
 
-What is looked for is what this project has (PEM private keys, site keys, enrolment and sealed files, PINs), and what people write
-into an image by mistake: a password or its hash, the key of a Wi-Fi.
+What is looked for is what this project has (PEM private keys, site keys and their paper, enrolment and sealed files, PINs), and
+what people write into an image by mistake: a password or its hash, the key of a Wi-Fi.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _CONTENT = {
     "a private key": re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{16}"),
     "an enrolment or sealed file": re.compile(rb"\ACXR (?:enrolment|sealed file) \d"),
     "a site key": re.compile(rb"(?m)^[0-9a-f]{64}(?: \d{4}-\d\d-\d\d)?\r?$"),
+    "the paper of a site key": re.compile(rb"(?m)^ ?\d{1,3}[ :.)]+[0-9A-HJKMNP-TV-Z]{4}(?: [0-9A-HJKMNP-TV-Z]{4}){3}\r?$"),
     "the hash of a password": re.compile(rb"\$(?:[156y]|2[aby])\$[./A-Za-z0-9$,=]{20,}"),
     "a password": re.compile(rb"(?im)^[ \t]*(?:plain_text_passwd|password|wpa_passphrase|psk)\s*[:=]\s*[\"']?[^\s\"'$<{#]{6,}"),
 }

@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,7 @@ from packaging.version import Version
 
 from edge.network.manifest import SHIPPED, read_manifest
 from edge.page.session import make_pin
+from edge.privacy.key_paper import paper_lines
 from edge.privacy.pseudonym import make_site_key
 from firmware_configs.supply_chain import sbom as module
 from firmware_configs.supply_chain.floors import FLOORS, all_below, below, read_floors
@@ -159,6 +161,9 @@ def planted(folder, kind):
         make_site_key(folder / "kept")
     elif kind == "a site key with its day":
         make_site_key(folder / "kept", "2026-01-31")
+    elif kind == "the paper of a site key":
+        key = make_site_key(folder.parent / "elsewhere")
+        (folder / "notes.md").write_text("\n".join(paper_lines(key, "Clinic")))
     elif kind == "a PIN":
         make_pin(folder / "page.pin")
     else:
@@ -172,7 +177,7 @@ _WRITTEN = {
     "a password": b"    plain_text_passwd: raspberry\n",
     "the key of a Wi-Fi": b'network={\n  ssid="clinic"\n  psk="correct horse"\n}\n',
 }
-_KINDS = ("a private key", "a site key", "a site key with its day", "a PIN", *_WRITTEN)
+_KINDS = ("a private key", "a site key", "a site key with its day", "the paper of a site key", "a PIN", *_WRITTEN)
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -214,3 +219,28 @@ def test_a_damaged_archive_is_looked_at_as_a_file(tmp_path):
         tar.add(__file__, "x")
     (tmp_path / "a.tar.gz").write_bytes(content.getvalue()[:50])
     assert list(secrets_in(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "ends"),
+    [
+        ("Found 1 known vulnerability in 1 package", 1, 1),
+        ("ERROR:pip_audit._cli:ai-edge-litert: Dependency not found and could not be audited", 1, 0),
+        ("No known vulnerabilities found", 0, 0),
+    ],
+)
+def test_what_pip_audit_finds_fails_and_what_it_cannot_ask_does_not(tmp_path, says, status, ends):
+    program = tmp_path / "pip_audit"
+    program.mkdir()
+    (program / "__init__.py").touch()
+    (program / "__main__.py").write_text(f"import sys\nprint({says!r}, file=sys.stderr)\nsys.exit({status})\n")
+    command = [sys.executable, "-m", "firmware_configs.supply_chain", "audit"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+    )
+    assert done.returncode == ends
+    assert "No package of a lock is below its floor" in done.stdout
+    assert says in done.stdout + done.stderr
+    offline = subprocess.run([*command, "--offline"], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (offline.returncode, "pip-audit" in offline.stdout) == (0, False)

@@ -21,10 +21,12 @@ _OUTPUT = ROOT / "build" / "footprint.json"
 
 
 def main() -> None:
-    """Measure every profile, or those named as arguments without touching the page."""
+    """Measure every profile, or those named as arguments; the figures of the others are then kept from the last run."""
     began = time.monotonic()
     paths = [_PROFILES / f"{name}.toml" for name in sys.argv[1:]] or sorted(_PROFILES.glob("*.toml"))
     figures: dict[str, Any] = {"machine": f"{platform.machine()}, Python {platform.python_version()}", "profiles": {}}
+    if sys.argv[1:] and _OUTPUT.exists():
+        figures["profiles"] = json.loads(_OUTPUT.read_text("utf-8"))["profiles"]
     with tempfile.TemporaryDirectory(prefix="cxr-footprint-") as folder:
         home = Path(folder)
         films: dict[int, dict[str, Path]] = {}
@@ -43,9 +45,10 @@ def main() -> None:
             sys.stdout.write(f"{time.monotonic() - began:5.0f} s  {path.stem}: {seen}\n")
             sys.stdout.flush()
         figures["start_s"] = startup.measure(paths[0], home / "startup")
+    figures["profiles"] = dict(sorted(figures["profiles"].items()))
     _OUTPUT.parent.mkdir(exist_ok=True)
     _OUTPUT.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    if not sys.argv[1:]:
+    if set(figures["profiles"]) == {path.stem for path in _PROFILES.glob("*.toml")}:
         table.write(figures)
     sys.stdout.write(table.tables(figures))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ _SYNTAXES = {
 _WHEELS_MISSING_ON_32_BIT = ("DICOM, JPEG-LS", "DICOM, JPEG lossless")
 
 
-def write_films(folder: Path, megapixels: int) -> dict[str, Path]:
-    """Write a drawn film with the grain of a 12-bit detector in every encoding, portrait 4:5, of at most so many pixels.
+def write_films(folder: Path, megapixels: int, dicom_in: Sequence[str] = tuple(_SYNTAXES)) -> dict[str, Path]:
+    """Write a drawn film with the grain of a 12-bit detector in every encoding (of DICOM, those named), at most so many pixels.
 
-    Its rows come by eights, so that it is written in seconds; a decoder takes no less memory for it.
+    Portrait 4:5; its rows come by eights, so that it is written in seconds; a decoder takes no less memory for it.
     """
     folder.mkdir()
     width = int((megapixels * 1e6 / 1.25) ** 0.5) // 32 * 32
@@ -39,8 +40,9 @@ def write_films(folder: Path, megapixels: int) -> dict[str, Path]:
     Image.fromarray(deep).save(folder / "sixteen.png", compress_level=1)
     films = {"JPEG": "eight.jpg", "PNG": "eight.png", "PNG in colour": "colour.png", "PNG, 16 bits": "sixteen.png"}
     found = {name: folder / file for name, file in films.items()}
-    for number, (name, syntax) in enumerate(_SYNTAXES.items(), 1):
-        found[name] = dicom(folder / f"{number}.dcm", deep, bits=12, syntax=syntax, SOPInstanceUID=f"1.2.3.{number}")
+    for number, name in enumerate(dicom_in, 1):
+        file = folder / f"{number}.dcm"
+        found[name] = dicom(file, deep, bits=12, syntax=_SYNTAXES[name], SOPInstanceUID=f"1.2.3.{number}")
     return found
 
 

@@ -164,8 +164,8 @@ FOREIGN = [
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of what it then reads
 def test_files_of_other_encoders_are_read_as_pydicom_reads_them(file, most):
     data = pydicom.dcmread(Path(pydicom.data.__file__).parent / "test_files" / file)
-    stored = read_stored(data)
     expected = data.pixel_array
+    stored = read_stored(data)
     mask = (1 << data.BitsStored) - 1
     assert stored.cells.shape == expected.shape
     assert np.abs((stored.cells & mask).astype(int) - (expected.astype(int) & mask)).max() <= most
