@@ -111,7 +111,7 @@ class Installation:
         places = self._places
         written = [places.software, places.config, places.state, places.inbox]
         touches_units = not is_complete(self._version) or self._unlike()
-        return [*written, places.units, places.journald] if touches_units else written
+        return [*written, places.units, places.journald, places.command.parent] if touches_units else written
 
     def _steps(self) -> list[_Step]:
         places = self._places

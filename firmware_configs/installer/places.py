@@ -71,6 +71,11 @@ class Places:
         return self.root / "etc/systemd/journald.conf.d"
 
     @property
+    def command(self) -> Path:
+        """The link by which people find the command."""
+        return self.root / "usr/local/bin/cxr-edge"
+
+    @property
     def lock(self) -> Path:
         """Held while anything is being changed."""
         return self.root / "run/cxr-edge-install.lock"

@@ -102,12 +102,12 @@ def put_files(version: Path, places: Places) -> None:
 
 
 def mislinked(version: Path, places: Places) -> list[Path]:
-    """Return the links that make units start with the board, or keep them from it, and that are not right yet."""
+    """Return the links that make units start with the board, or keep them from it, and the command's, that are not right yet."""
     return [link for link, target in _links(version, places).items() if _target(link) != target]
 
 
 def put_links(version: Path, places: Places) -> None:
-    """Make units start with the board: the links that `systemctl enable` makes, also where no systemd runs."""
+    """Make the links by which units start with the board, as `systemctl enable` does, without systemd; and the command's."""
     for link, target in _links(version, places).items():
         if _target(link) == target:
             continue
@@ -119,7 +119,7 @@ def put_links(version: Path, places: Places) -> None:
 
 
 def remove_files(version: Path, places: Places) -> None:
-    """Remove every unit of the device, and its bound of the journal."""
+    """Remove every unit of the device, its command, and its bound of the journal."""
     for link in _links(version, places):
         unlink_durably(link)
     for path in _wanted_files(version, places):
@@ -159,7 +159,7 @@ def _left_over(version: Path, places: Places) -> list[Path]:
 def _links(version: Path, places: Places) -> dict[Path, str]:
     """Return each link with where it has to lead; an empty text: it must not be there."""
     started = {*wanted_units(version, places), CONFIRM}
-    links = {}
+    links = {places.command: "/opt/cxr-edge/current/bin/cxr-edge"}
     for name, content in unit_files(version).items():
         if name not in {*_ALWAYS, *_WITH_TABLE.values(), CONFIRM}:
             continue

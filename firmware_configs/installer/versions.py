@@ -45,7 +45,9 @@ def half_made(places: Places) -> list[Path]:
 def half_written(places: Places) -> list[Path]:
     """Return the files that were cut off before they had their name."""
     folders = (places.software, places.config, places.units, *sorted(places.units.glob("*.wants")), places.journald)
-    return [path for folder in folders for path in parts(folder)]
+    found = [path for folder in folders for path in parts(folder)]
+    # Not all that lies there is ours.
+    return found + [path for path in parts(places.command.parent) if path.name == f".{places.command.name}.part"]
 
 
 def remove_version(version: Path) -> None:

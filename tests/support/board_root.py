@@ -38,8 +38,8 @@ CPU part\t: 0xd08
 CPU revision\t: 3
 
 """
-# Which processor qemu is. With all that it can be ("max") it has SME, and gets it wrong (seen with 7.2): the networks give other int8
-# outputs than anywhere else. The processors of boards have none.
+# Which processor qemu is. With all that it can be ("max") it has SME, and gets it wrong (seen with 7.2): the networks give other
+# int8 outputs than anywhere else. The processors of boards have none.
 _PROCESSORS = {"arm64": "cortex-a72", "armhf": "cortex-a15"}
 _FEATURES = {
     "arm64": "fp asimd evtstrm crc32 cpuid",

@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -24,7 +25,7 @@ from tests.support.processes import find_program
 _NEW = {"mnt": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "user": 0x10000000, "net": 0x40000000}
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000  # the same number on every architecture
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_MDWE, _CAP_LAST = 24, 38, 65, 63
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_MDWE, _CAP_LAST = 1, 24, 38, 65, 63
 _ALLOW, _EPERM, _EAFNOSUPPORT, _ENOSYS = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 97, 0x00050000 | 38
 _NE, _EQ, _MASKED = 1, 4, 7
 _PROT_WRITE, _PROT_EXEC = 2, 4
@@ -78,6 +79,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(int(cell.settings["UMask"][-1], 8))
     os.chdir("/")
+    # Nothing is left when the tests themselves are ended; a change of user would take this back, so it comes after that.
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     assert cell.yes("NoNewPrivileges")
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _forbid(cell)
