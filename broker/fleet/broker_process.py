@@ -90,7 +90,7 @@ def reload(authority: Authority) -> bool:
     """Ask the broker to read its files again; return whether there is one that runs.
 
     Raises:
-        AuthorityError: if it runs as another user.
+        AuthorityError: if it runs as another user, or does not finish its start.
     """
     try:
         process = int(authority.pid_file.read_text("ascii"))
@@ -99,6 +99,9 @@ def reload(authority: Authority) -> bool:
         return False
     if name != "mosquitto":  # the number was given to another process since
         return False
+    until = time.monotonic() + WITHIN_S
+    while not _listens_for_sighup(process):
+        _pause(until, "The broker has begun to start and does not get on; look at its log, and say this again.")
     try:
         os.kill(process, signal.SIGHUP)
     except ProcessLookupError:
@@ -133,6 +136,16 @@ def cut(authority: Authority, devices: Sequence[str], witnesses: Sequence[Throwa
         while Throwaway(authority, device).admitted(port, WITHIN_S) != "in":
             _pause(until, f"{device} is revoked, but its connection could not be ended; start the broker again now.")
     return True
+
+
+def _listens_for_sighup(process: int) -> bool:
+    """Return whether a process has said what it does at SIGHUP, which ends it before; also if it is gone. See proc(5), SigCgt."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text("ascii", "replace")
+    except OSError:
+        return True
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def _pause(until: float, sentence: str) -> None:

@@ -22,7 +22,7 @@ from broker.reader import Reader
 from tests.support.centre import ROOT, Program, aggregator
 from tests.support.clinic import Device
 from tests.support.mosquitto import Mosquitto
-from tests.support.processes import free_port
+from tests.support.processes import free_port, listens, wait_for
 from tests.support.remote import Remote
 
 PROFILE = """\
@@ -160,6 +160,8 @@ class Fleet:
         arguments = ["--authority", str(self.dir), "--sync", f"https://127.0.0.1:{self.https}"]
         url = f"mqtts://127.0.0.1:{self.mqtt}"
         with aggregator(self.folder, url, self.database, arguments, connected=connected, environment=clock) as program:
+            # A device that comes too early pauses, longer each time.
+            wait_for(lambda: listens(self.https), "the aggregator serves HTTPS", 60)
             yield program
 
     def outcomes(self, device: str) -> list[tuple[str, int]]:

@@ -55,10 +55,10 @@ def test_by_https_where_there_is_no_broker(fleet: Fleet) -> None:
     first = identity(card).read_bytes()
     with fleet.aggregator(connected=False), card.relay():
         card.record(1)
-        wait_for(lambda: in_service(fleet), "it has a certificate of its own", 30)
+        wait_for(lambda: in_service(fleet), "it has a certificate of its own", 60)
         assert identity(card).read_bytes() != first
         card.record(1)
-        wait_for(lambda: card.waiting() == 0, "it delivers with it", 30)
+        wait_for(lambda: card.waiting() == 0, "it delivers with it", 60)
         assert len(fleet.outcomes("clinic-1")) == 2
 
 
@@ -68,15 +68,15 @@ def test_a_year_without_a_link_and_sixty_days_in_service(fleet: Fleet, tmp_path:
     card = fleet.remote("clinic-1")
     with fleet.mosquitto(), fleet.aggregator(), card.relay():
         card.record(1)
-        wait_for(lambda: in_service(fleet) and card.waiting() == 0, "it is in service")
+        wait_for(lambda: in_service(fleet) and card.waiting() == 0, "it is in service", 60)
     known = identity(card).read_bytes()
     for days, renewed in ((59.0, False), (61.0, True), (61.0 + 424.0, True)):
         clock = clocks.beside(days)
         with fleet.mosquitto(clock), fleet.aggregator(clock), card.relay():
             card.record(1)
-            wait_for(lambda: card.waiting() == 0, f"it delivers after {days} days")
+            wait_for(lambda: card.waiting() == 0, f"it delivers after {days} days", 60)
             if renewed:
-                wait_for(lambda: identity(card).read_bytes() != known, f"it renews after {days} days")  # noqa: B023
+                wait_for(lambda: identity(card).read_bytes() != known, f"it renews after {days} days", 60)  # noqa: B023
         assert (identity(card).read_bytes() != known) == renewed
         known = identity(card).read_bytes()
     until = good_until(identity(card))
@@ -85,7 +85,7 @@ def test_a_year_without_a_link_and_sixty_days_in_service(fleet: Fleet, tmp_path:
     late = clocks.beside(61.0 + 424.0 + 426.0, synchronised=True)
     with fleet.mosquitto(late), fleet.aggregator(late), card.relay(late):
         card.record(1)
-        wait_for(lambda: card.said("ask the centre for a new enrolment file"), "it says that it has to be enrolled again")
+        wait_for(lambda: card.said("ask the centre for a new enrolment file"), "it says that it has to be enrolled again", 60)
         assert card.said(f"was good until {until:%Y-%m-%d}")
         assert card.waiting() == 1
 
@@ -162,5 +162,5 @@ def test_an_answer_that_is_lost_harms_nothing(fleet: Fleet) -> None:
             wait_for(lambda: scripted.certificates, "the centre has signed; the device forgets it")
         with fleet.aggregator(), card.relay():
             card.record(1)
-            wait_for(lambda: in_service(fleet), "it is asked again, and has its certificate")
+            wait_for(lambda: in_service(fleet), "it is asked again, and has its certificate", 60)
             wait_for(lambda: card.waiting() == 0, "it delivers")

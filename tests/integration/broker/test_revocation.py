@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.fleet.authority import Authority
+from broker.fleet.broker_process import _listens_for_sighup, reload
 from broker.fleet.standing import Revocation
 from tests.support.fleet import Fleet, lets_in, make_fleet, mqtt_socket, run
 from tests.support.processes import running, wait_for
@@ -121,6 +122,18 @@ def test_cut_off_between_journal_and_list_it_is_made_good_by_the_next_command(fl
         assert not lets_in(fleet, fleet.identity(card.home))
 
 
+def test_a_broker_that_is_only_just_starting_is_not_ended_by_the_news(fleet: Fleet) -> None:
+    """It listens before it has said what it does at SIGHUP."""
+    card = fleet.device("clinic-1")
+    authority = Authority(fleet.dir)
+    for _ in range(5):
+        with fleet.mosquitto() as broker:
+            assert reload(authority)
+            assert lets_in(fleet, fleet.identity(card.home))
+            assert broker.process is not None
+            assert broker.process.poll() is None
+
+
 def test_a_stranger_process_with_the_number_of_the_broker_is_left_alone(fleet: Fleet, tmp_path: Path) -> None:
     with running(["sleep", "60"], tmp_path / "log") as process:
         (fleet.dir / "broker" / "mosquitto.pid").write_text(f"{process.pid}\n")
@@ -130,13 +143,15 @@ def test_a_stranger_process_with_the_number_of_the_broker_is_left_alone(fleet: F
 
 def test_a_broker_that_does_not_follow_is_told_of(fleet: Fleet) -> None:
     with fleet.mosquitto() as broker:
-        assert broker.process is not None
-        os.kill(broker.process.pid, signal.SIGSTOP)
+        process = broker.process
+        assert process is not None
+        wait_for(lambda: _listens_for_sighup(process.pid), "its start is done")
+        os.kill(process.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
             said = run("revoke", "clinic-1", "--dir", fleet.dir, fails=True)
         finally:
-            os.kill(broker.process.pid, signal.SIGCONT)
+            os.kill(process.pid, signal.SIGCONT)
         assert "start the broker again now" in said
         assert time.monotonic() - began < 40
         assert fleet.standing("clinic-1")["standing"] == "revoked"
