@@ -26,6 +26,7 @@ _KEPT = (
     "package.json",
     "requirements.txt",
     "SHA256SUMS",
+    "sbom.cdx.json",
 )
 _FULL = "No space left on device"
 

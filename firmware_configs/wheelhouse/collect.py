@@ -7,6 +7,7 @@ build/wheelhouse/cxr-edge-<version>-<architecture>-py<Python>.tar holds, in one 
     requirements.txt          the same with their hashes, for pip's --require-hashes
     package.json              what this package is for
     profiles/, systemd/, journald/, first-boot/
+    sbom.cdx.json             what is in it, and under which licences
     SHA256SUMS                of every other file
 
 What pip has fetched before is kept in build/wheelhouse/fetched. The same tree gives the same bytes.
@@ -25,6 +26,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from firmware_configs.supply_chain.sbom import sbom
+from firmware_configs.supply_chain.secrets import secrets_in
 from firmware_configs.wheelhouse.fetch import fetch, fetched_pip, sha256
 from firmware_configs.wheelhouse.own_wheel import build_own_wheel
 from firmware_configs.wheelhouse.resolve import NotCollected
@@ -34,13 +37,13 @@ _CARRIED = ("install.sh", "installer", "profiles", "systemd", "journald", "first
 _OUTPUT = ROOT / "build" / "wheelhouse"
 
 
-def collect(target: Target, output: Path = _OUTPUT, version: str = "", also: Path | None = None) -> Path:
+def collect(target: Target, output: Path = _OUTPUT, version: str = "") -> Path:
     """Write the package for a target and return its path.
 
-    Args: version: as of `build_own_wheel`; also: a file to put beside the others, such as a list of what is in it.
+    Args: version: as of `build_own_wheel`.
 
     Raises:
-        NotCollected: if a file is missing, or is not the one of the lock.
+        NotCollected: if a file is missing, is not the one of the lock, or holds a key, a PIN or a password.
     """
     if not target.lock.exists():
         raise NotCollected(f"there is no {target.lock.relative_to(ROOT)}: `make locks` writes those that there can be")
@@ -52,16 +55,17 @@ def collect(target: Target, output: Path = _OUTPUT, version: str = "", also: Pat
         made = own.name.split("-")[1]
         folder = Path(scratch, f"cxr-edge-{made}-{target.name}")
         folder.mkdir()
-        for wheel in [*fetch(target, target.lock), fetched_pip()]:
+        published = [*fetch(target, target.lock), fetched_pip()]
+        for wheel in published:
             shutil.copyfile(wheel, wheels / wheel.name)
         wheels.rename(folder / "wheels")
         requirement = f"cxr-edge[edge]=={made} --hash=sha256:{sha256(folder / 'wheels' / own.name)}\n"
         (folder / "requirements.txt").write_text(target.lock.read_text("utf-8") + requirement, "utf-8")
         for name in _CARRIED:
             _carry(ROOT / "firmware_configs" / name, folder / name)
-        if also is not None:
-            shutil.copyfile(also, folder / also.name)
+        (folder / "sbom.cdx.json").write_text(sbom(target.lock, "cxr-edge", made), "utf-8")
         (folder / "package.json").write_text(json.dumps(_describe(target, made, folder / "wheels"), indent=1) + "\n", "utf-8")
+        _require_no_secrets(folder, {wheel.name for wheel in published})
         _write_sums(folder)
         output.mkdir(parents=True, exist_ok=True)
         return _tar(folder, output / f"{folder.name}.tar", epoch)
@@ -87,6 +91,14 @@ def _describe(target: Target, version: str, wheels: Path) -> dict[str, object]:
         "glibc": _glibc(wheels),
         "unpacked_mb": -(-unpacked // 2**20),
     }
+
+
+def _require_no_secrets(folder: Path, published: set[str]) -> None:
+    """Whoever collects may have a fleet's keys beside the sources. What the locks name is public, to the byte."""
+    ours = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in published]
+    found = [f"{place.removeprefix(f'{folder}/')} holds {what}" for path in ours for place, what in secrets_in(path)]
+    if found:
+        raise NotCollected(f"this would travel to every board: {'; '.join(found)}. Take it out of the sources")
 
 
 def _glibc(wheels: Path) -> str:
@@ -131,11 +143,11 @@ def _epoch() -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Write one package; returns an exit status."""
-    if len(arguments) not in {2, 3}:
+    if len(arguments) != 2:
         sys.stderr.write("Say for which machine: make wheelhouse ARCH=x86_64|aarch64|armv7l PY=310|311|312|313\n")
         return 2
     try:
-        made = collect(Target(arguments[0], arguments[1]), also=Path(arguments[2]) if arguments[2:] else None)
+        made = collect(Target(arguments[0], arguments[1]))
     except NotCollected as error:
         sys.stderr.write(f"make wheelhouse: {error}\n")
         return 2
