@@ -10,9 +10,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from firmware_configs.wheelhouse.collect import _glibc
+from firmware_configs.wheelhouse.collect import _glibc, _require_no_secrets
 from firmware_configs.wheelhouse.locks import device_requirements
 from firmware_configs.wheelhouse.own_wheel import build_own_wheel
+from firmware_configs.wheelhouse.resolve import NotCollected
 from firmware_configs.wheelhouse.targets import LOCKS, PIP_LOCK, Target, published_targets
 
 _LINE = re.compile(r"([a-z0-9-]+)==([0-9][^ ]*) --hash=sha256:[0-9a-f]{64}")
@@ -70,3 +71,13 @@ def test_the_c_library_is_the_oldest_that_all_wheels_run_with(tmp_path: Path) ->
     ):
         (tmp_path / name).write_bytes(b"")
     assert _glibc(tmp_path) == "2.31"
+
+
+def test_a_package_is_not_made_with_a_key_or_a_pin_inside(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/board.toml").write_text("device = 'clinic-1'")
+    (tmp_path / "published.whl").write_bytes(b"-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49")
+    _require_no_secrets(tmp_path, {"published.whl"})
+    (tmp_path / "profiles/page.pin").write_text("123456")
+    with pytest.raises(NotCollected, match=r"profiles/page\.pin holds a PIN"):
+        _require_no_secrets(tmp_path, {"published.whl"})
