@@ -28,7 +28,8 @@ from pathlib import Path
 
 from firmware_configs.supply_chain.sbom import sbom
 from firmware_configs.supply_chain.secrets import secrets_in
-from firmware_configs.wheelhouse.fetch import fetch, fetched_pip, sha256
+from firmware_configs.wheelhouse.fetch import fetched_pip, sha256
+from firmware_configs.wheelhouse.fetch import wheels as wheels_of
 from firmware_configs.wheelhouse.own_wheel import build_own_wheel
 from firmware_configs.wheelhouse.resolve import NotCollected
 from firmware_configs.wheelhouse.targets import ROOT, Target
@@ -55,12 +56,14 @@ def collect(target: Target, output: Path = _OUTPUT, version: str = "") -> Path:
         made = own.name.split("-")[1]
         folder = Path(scratch, f"cxr-edge-{made}-{target.name}")
         folder.mkdir()
-        published = [*fetch(target, target.lock), fetched_pip()]
+        taken = wheels_of(target)
+        published = [*taken, fetched_pip()]
         for wheel in published:
             shutil.copyfile(wheel, wheels / wheel.name)
         wheels.rename(folder / "wheels")
-        requirement = f"cxr-edge[edge]=={made} --hash=sha256:{sha256(folder / 'wheels' / own.name)}\n"
-        (folder / "requirements.txt").write_text(target.lock.read_text("utf-8") + requirement, "utf-8")
+        lines = [_requirement(wheel) for wheel in taken]
+        lines.append(f"cxr-edge[edge]=={made} --hash=sha256:{sha256(folder / 'wheels' / own.name)}\n")
+        (folder / "requirements.txt").write_text("".join(lines), "utf-8")
         for name in _CARRIED:
             _carry(ROOT / "firmware_configs" / name, folder / name)
         (folder / "sbom.cdx.json").write_text(sbom(target.lock, "cxr-edge", made), "utf-8")
@@ -69,6 +72,11 @@ def collect(target: Target, output: Path = _OUTPUT, version: str = "") -> Path:
         _write_sums(folder)
         output.mkdir(parents=True, exist_ok=True)
         return _tar(folder, output / f"{folder.name}.tar", epoch)
+
+
+def _requirement(wheel: Path) -> str:
+    name, version = wheel.name.split("-")[:2]
+    return f"{name.replace('_', '-').lower()}=={version} --hash=sha256:{sha256(wheel)}\n"
 
 
 def _carry(source: Path, place: Path) -> None:

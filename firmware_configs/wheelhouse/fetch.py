@@ -1,4 +1,4 @@
-"""The wheels of a lock, each the very file that its hash names; kept in build/wheelhouse/fetched."""
+"""The files of a lock, each the very one that its hash names; kept in build/wheelhouse/fetched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from firmware_configs.wheelhouse.resolve import pip
+from firmware_configs.wheelhouse.resolve import NotCollected, pip
 from firmware_configs.wheelhouse.targets import PIP_LOCK, ROOT, Target
 
 _KEPT = ROOT / "build" / "wheelhouse" / "fetched"
@@ -24,9 +24,31 @@ def fetch(target: Target, lock: Path) -> list[Path]:
     wanted = _HASH.findall(lock.read_text("utf-8"))
     if not set(wanted) <= set(_by_hash(folder)):
         options = ["download", "--quiet", "--no-deps", "--require-hashes", f"--dest={folder}", f"--requirement={lock}"]
-        pip(target, [*options, *target.pip_options()])
+        sources = [f"--no-binary={','.join(sorted(target.compiled))}"] if target.compiled else []
+        pip(target, [*options, *target.pip_options(), *sources])
     here = _by_hash(folder)
     return [here[one] for one in wanted]
+
+
+def sources(target: Target) -> list[Path]:
+    """Return the source archives that a lock names, for what has to be compiled. Raises as `fetch`."""
+    return [path for path in fetch(target, target.lock) if path.suffix != ".whl"]
+
+
+def wheels(target: Target) -> list[Path]:
+    """Return the wheels for a lock: those that it names, and those that were compiled from the sources that it names.
+
+    Raises:
+        NotCollected: if one cannot be had, or was not compiled yet.
+    """
+    return [path if path.suffix == ".whl" else _compiled(target, path) for path in fetch(target, target.lock)]
+
+
+def _compiled(target: Target, source: Path) -> Path:
+    found = sorted(target.built.glob(f"{source.name.removesuffix('.tar.gz')}-*.whl"))
+    if not found:
+        raise NotCollected(f"{source.name} has to be compiled for {target.architecture} first: `make armhf`, as root, does that")
+    return found[-1]
 
 
 def fetched_pip() -> Path:
@@ -40,4 +62,4 @@ def sha256(path: Path) -> str:
 
 
 def _by_hash(folder: Path) -> dict[str, Path]:
-    return {sha256(path): path for path in folder.glob("*.whl")}
+    return {sha256(path): path for path in folder.iterdir()}

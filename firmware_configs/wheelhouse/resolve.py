@@ -8,6 +8,7 @@ looked at for whether it has used them.
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import tempfile
@@ -52,8 +53,10 @@ def pip(target: Target, arguments: Sequence[str]) -> None:
         raise NotCollected(f"pip found not all that {target.name} needs:\n{done.stdout[-2000:]}")
 
 
-def resolve(target: Target, requirements: Iterable[str]) -> list[Locked]:
+def resolve(target: Target, requirements: Iterable[str], *, alone: bool = False) -> list[Locked]:
     """Return the newest files that satisfy the requirements on the target, sorted by name.
+
+    Args: alone: without what they ask for themselves.
 
     Raises:
         NotCollected: if there are none, or pip has not used the target's markers.
@@ -62,10 +65,26 @@ def resolve(target: Target, requirements: Iterable[str]) -> list[Locked]:
         asked, report = Path(scratch, "asked.txt"), Path(scratch, "report.json")
         asked.write_text("".join(f"{line}\n" for line in requirements), "utf-8")
         options = ["install", "--quiet", "--dry-run", "--ignore-installed", f"--target={scratch}/none", f"--report={report}"]
+        options += ["--no-deps"] if alone else []
         pip(target, [*options, *target.pip_options(), f"--requirement={asked}"])
         said: dict[str, Any] = json.loads(report.read_bytes())
     if said["environment"]["platform_machine"] != target.architecture:
         raise NotCollected("this version of pip does not judge markers where firmware_configs/wheelhouse/resolve.py tells it to")
+    return sorted(_locked(item) for item in said["install"])
+
+
+def sources(requirements: Iterable[str]) -> list[Locked]:
+    """Return the source archives of exact versions.
+
+    Raises:
+        NotCollected: if one cannot be had.
+    """
+    here = Target(platform.machine(), f"{sys.version_info[0]}{sys.version_info[1]}")
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch, "report.json")
+        options = ["install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--no-binary=:all:", f"--report={report}"]
+        pip(here, [*options, *requirements])
+        said: dict[str, Any] = json.loads(report.read_bytes())
     return sorted(_locked(item) for item in said["install"])
 
 

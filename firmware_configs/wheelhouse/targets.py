@@ -44,8 +44,13 @@ class Target:
         return self.architecture == "armv7l"
 
     @property
+    def compiled(self) -> frozenset[str]:
+        """What nobody publishes for this target in a form that runs: the lock names their sources."""
+        return frozenset({"cffi", "msgspec"}) if self.architecture == "armv7l" else frozenset()
+
+    @property
     def built(self) -> Path:
-        """Where wheels lie that nobody publishes and that were compiled for this target."""
+        """Where the wheels lie that were compiled for this target."""
         return ROOT / "build" / "built" / self.name
 
     def pip_options(self) -> list[str]:
@@ -55,8 +60,6 @@ class Target:
         for minor in range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1):
             options.append(f"--platform=manylinux_2_{minor}_{self.architecture}")
         options.append(f"--platform=manylinux2014_{self.architecture}")
-        if self.built.is_dir():
-            options += [f"--platform=linux_{self.architecture}", f"--find-links={self.built}"]
         return options
 
     def markers(self) -> dict[str, str]:
@@ -77,7 +80,11 @@ class Target:
 
 
 def published_targets() -> Iterator[Target]:
-    """Yield the targets for which all wheels are published; what 32-bit ARM needs is partly compiled."""
+    """Yield the targets for which all wheels are published."""
     for architecture in ("x86_64", "aarch64"):
         for python in _PYTHONS:
             yield Target(architecture, python)
+
+
+NARROW = Target("armv7l", "311")
+"""The second class: 32-bit ARM, whose last TFLite is for this Python."""

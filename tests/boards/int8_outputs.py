@@ -10,18 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from edge.network.classify import new_interpreter, runtime
 from edge.pixels.network_input import read_pgm
 
 
-def outputs(model: Path, folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each output tensor for each input, by "input, output"."""
+def outputs(model: Path, folder: Path, new: Callable[[bytes, int], Any] = new_interpreter) -> dict[str, str]:
+    """Return the SHA-256 of each output tensor for each input, by "model, input, output". `new` makes the interpreter."""
     import numpy as np
 
-    interpreter = new_interpreter(model.read_bytes(), 1)
+    interpreter = new(model.read_bytes(), 1)
     interpreter.allocate_tensors()
     taken = interpreter.get_input_details()[0]
     found = {}
