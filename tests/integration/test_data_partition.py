@@ -72,7 +72,8 @@ def card(home: Path, size: int) -> Iterator[Card]:
     image = home / "card.img"
     with image.open("wb") as file:
         file.truncate(size)
-    assert run("sfdisk", "--quiet", image, input="label: dos\n,16M,c\n,64M,L\n").returncode == 0
+    # As pi-gen does it: 4 MiB before the first partition, of which a new one would fill 3.
+    assert run("sfdisk", "--quiet", image, input="label: dos\nstart=8192,size=16M,type=c\nsize=64M,type=L\n").returncode == 0
     attached = run("losetup", "--show", "--find", image)
     assert attached.returncode == 0, attached.stderr
     device = attached.stdout.strip()
