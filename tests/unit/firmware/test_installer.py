@@ -223,6 +223,23 @@ def board(tmp_path):
     return places
 
 
+def test_the_units_that_a_device_starts_are_those_of_its_tables_and_without_device_toml_all(board):
+    version = board.versions / "new"
+    for name in ("watch", "relay", "page", "pacs"):
+        (version / f"systemd/cxr-{name}.service").write_text("[Install]\nWantedBy=multi-user.target\n")
+    always = {"cxr-watch.service", "cxr-infer.service", "cxr-relay.service"}
+    board.device_toml.write_text("[dicom]\n")
+    assert set(units.wanted_units(version, board)) == always | {"cxr-dicom.service"}
+    board.device_toml.write_text("[page]\n")
+    assert set(units.wanted_units(version, board)) == always | {"cxr-page.service"}
+    units.put_links(version, board)
+    wants = board.units / "multi-user.target.wants"
+    assert {path.name for path in wants.iterdir()} == always | {"cxr-page.service"}
+    board.device_toml.unlink()  # a card of --image: which tables there will be is not known
+    units.put_links(version, board)
+    assert {path.name for path in wants.iterdir()} == always | {f"cxr-{name}.service" for name in ("page", "dicom", "pacs")}
+
+
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(
