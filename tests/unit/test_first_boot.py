@@ -374,3 +374,13 @@ def test_a_stick_is_mounted_so_that_nothing_on_it_runs():
     rule = (FOLDER / "80-cxr-stick.rules").read_text()
     for word in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_LABEL}=="CXR"', 'ENV{ID_FS_TYPE}=="vfat|exfat"', "media-cxr.mount"):
         assert word in rule
+
+
+def test_the_firewall_needs_nothing_of_the_data_partition_and_additions_wait_for_it():
+    rules = [line for line in (FOLDER / "nftables.conf").read_text().splitlines() if not line.strip().startswith("#")]
+    assert not [line for line in rules if "include" in line]
+    additions = configparser.RawConfigParser(strict=False)
+    additions.read(FOLDER / "cxr-firewall-additions.service")
+    assert additions["Unit"]["RequiresMountsFor"] == "/etc/cxr-edge"
+    assert additions["Unit"]["After"] == "nftables.service"
+    assert additions["Unit"]["PartOf"] == "nftables.service", "loaded anew, the base rules are all that there is"
