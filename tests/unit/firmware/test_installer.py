@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.commands.setup_device import set_up
-from firmware_configs.installer import checks, units
+from firmware_configs.installer import account, checks, units
 from firmware_configs.installer.boards import Board, choose_profile
 from firmware_configs.installer.device import problems
 from firmware_configs.installer.errors import Refused
@@ -336,6 +337,17 @@ def test_a_unit_whose_table_has_gone_no_longer_starts_with_the_board(board):
     change.switch("new")
     assert not link.is_symlink()
     assert not units.mislinked(board.versions / "new", board)
+
+
+def test_what_a_member_of_the_group_puts_into_the_inbox_is_of_the_group(tmp_path):
+    places = Places(tmp_path)
+    (inbox,) = [folder for folder in account.folders(places) if folder.path == places.inbox]
+    assert (inbox.mode, inbox.group) == (0o2770, "cxr-edge")
+    here = dataclasses.replace(inbox, path=tmp_path / "inbox", owner="root", group="daemon")
+    if os.getuid() == 0:
+        here.make()
+        (here.path / "film").write_bytes(b"")
+        assert (here.path / "film").group() == "daemon"
 
 
 def test_units_that_come_and_go_do_not_count_as_serving():
