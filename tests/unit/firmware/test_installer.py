@@ -17,6 +17,7 @@ from firmware_configs.installer import account, checks, units
 from firmware_configs.installer.boards import Board, choose_profile
 from firmware_configs.installer.device import problems
 from firmware_configs.installer.errors import Refused
+from firmware_configs.installer.install import Installation, Request
 from firmware_configs.installer.machine import Machine, _architecture
 from firmware_configs.installer.package import Package, open_package
 from firmware_configs.installer.places import Places
@@ -348,6 +349,35 @@ def test_what_a_member_of_the_group_puts_into_the_inbox_is_of_the_group(tmp_path
         here.make()
         (here.path / "film").write_bytes(b"")
         assert (here.path / "film").group() == "daemon"
+
+
+def test_a_running_board_that_is_enrolled_again_is_started_again(board, monkeypatch, tmp_path):
+    version = board.versions / PACKAGE.name
+    (board.versions / "new").rename(version)
+    manager = Manager(board)
+    change = Change(board, manager, 0.1, Software)
+    change.switch(PACKAGE.name)
+    monkeypatch.setattr("firmware_configs.installer.account.has_user", lambda: True)
+    monkeypatch.setattr("firmware_configs.installer.account.folders", lambda places: ())
+    monkeypatch.setattr("firmware_configs.installer.install.Device.enrol", lambda *_: None)
+    for folder in (board.state, board.inbox, board.journald, board.command.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    file = tmp_path / "clinic-1.enrol"
+
+    def run(**asked):
+        manager.told.clear()
+        said: list[str] = []
+        Installation(Request(enrol=file, **asked), PACKAGE, MACHINE, board, manager, change, said.append).run()
+        return said
+
+    for content in (b"first", b"renewed"):
+        file.write_bytes(content)
+        assert "would be this version in service" in run(dry_run=True)
+        assert manager.told == []
+        assert "done     this version in service" in run()
+        assert manager.told == ["reload", f"restart {PACKAGE.name}"]
+        assert "as it is this version in service" in run()
+        assert manager.told == []
 
 
 def test_units_that_come_and_go_do_not_count_as_serving():
