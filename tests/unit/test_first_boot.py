@@ -384,3 +384,15 @@ def test_the_firewall_needs_nothing_of_the_data_partition_and_additions_wait_for
     assert additions["Unit"]["RequiresMountsFor"] == "/etc/cxr-edge"
     assert additions["Unit"]["After"] == "nftables.service"
     assert additions["Unit"]["PartOf"] == "nftables.service", "loaded anew, the base rules are all that there is"
+
+
+def test_after_updates_the_devices_own_units_are_started_again_and_no_others(card, tmp_path):
+    """Not by a pattern: it would also start again the unit that this is, and the ones that are done."""
+    told = tmp_path / "told"
+    for name in ("mount", "sync", "dpkg", "apt-get", "unattended-upgrade"):
+        card.stand_in(name, "exit 0")
+    card.stand_in("systemctl", f'echo "$*" >>{told}')
+    assert card.start("cxr-maintenance").returncode == 0
+    (line,) = told.read_text().splitlines()
+    assert line.split()[:2] == ["--no-block", "try-restart"]
+    assert set(line.split()[2:]) == {path.name for path in (ROOT / "firmware_configs/systemd").glob("*.service")}
