@@ -371,6 +371,7 @@ def test_a_stick_is_mounted_so_that_nothing_on_it_runs():
     text = (FOLDER / "media-cxr.mount").read_text()
     options = text.partition("\nOptions=")[2].partition("\n")[0].split(",")
     assert {"noexec", "nosuid", "nodev", "sync"} <= set(options)
+    assert "\nType=vfat,exfat\n" in text, "no other file system is read, whoever starts the mount"
     rule = (FOLDER / "80-cxr-stick.rules").read_text()
     for word in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_LABEL}=="CXR"', 'ENV{ID_FS_TYPE}=="vfat|exfat"', "media-cxr.mount"):
         assert word in rule
