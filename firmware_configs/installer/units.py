@@ -155,8 +155,9 @@ def _wanted_files(version: Path, places: Places) -> dict[Path, bytes]:
 
 
 def _left_over(version: Path, places: Places) -> list[Path]:
-    wanted = _wanted_files(version, places)
-    return sorted(path for path in places.units.glob("cxr-*.*") if path.suffix in _KINDS and path.is_file() and path not in wanted)
+    # Those of a golden card come with its image.
+    ours = {*_wanted_files(version, places), *(places.units / path.name for path in (version / "first-boot").glob("cxr-*"))}
+    return sorted(path for path in places.units.glob("cxr-*.*") if path.suffix in _KINDS and path.is_file() and path not in ours)
 
 
 def _links(version: Path, places: Places) -> dict[Path, str]:

@@ -380,6 +380,16 @@ def test_a_running_board_that_is_enrolled_again_is_started_again(board, monkeypa
         assert manager.told == []
 
 
+def test_the_units_of_a_golden_card_are_not_taken_for_what_an_older_version_has_left(board):
+    (board.versions / "new/first-boot").mkdir()
+    (board.versions / "new/first-boot/cxr-data-partition.service").write_text("[Service]\n")
+    for name in ("cxr-data-partition.service", "cxr-older.service"):
+        (board.units / name).write_text("[Service]\n")
+    Change(board, Manager(board), 0.1, Software).switch("new")
+    assert (board.units / "cxr-data-partition.service").exists(), "without it the card has no data"
+    assert not (board.units / "cxr-older.service").exists()
+
+
 def test_units_that_come_and_go_do_not_count_as_serving():
     class Restless:
         running = True
