@@ -68,7 +68,7 @@ def folders(places: Places) -> tuple[Folder, ...]:
         Folder(places.config, 0o750, "root", USER),
         Folder(places.state, 0o700, USER, USER),
         Folder(places.inbox.parent, 0o755, "root", "root"),
-        Folder(places.inbox, 0o770, USER, USER),
+        Folder(places.inbox, 0o2770, USER, USER),
     )
 
 

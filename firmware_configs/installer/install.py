@@ -57,6 +57,7 @@ class Installation:
         self._say = say
         self._version = places.versions / package.name
         self._profile = Path()
+        self._became = False
         self._undo: list[Callable[[], None]] = []
 
     def run(self) -> None:
@@ -199,6 +200,7 @@ class Installation:
     def _enrol(self) -> None:
         assert self._request.enrol is not None
         Device(self._version, self._places).enrol(self._request.enrol, self._profile, self._request.code)
+        self._became = True
         write_durably(self._places.enrolled, self._digest())
         # From here on this board is somebody: what comes after may fail, and is done by the next run.
         self._undo.clear()
@@ -209,6 +211,8 @@ class Installation:
     def _is_to_serve(self) -> bool:
         if self._places.current_name() != self._package.name or read_trial(self._places) is not None or self._unlike():
             return True
+        if self._became or self._is_to_enrol():
+            return True  # what runs goes on as who the board was
         wanted = units.wanted_units(self._version, self._places)
         return self._enrolled() and bool(self._manager.idle(wanted))
 

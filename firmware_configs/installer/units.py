@@ -16,8 +16,8 @@ from .durable import fsync_folder, link_durably, make_folder, unlink_durably, wr
 from .places import Places
 from .toml import read_toml
 
-_ALWAYS = ("cxr-watch.service", "cxr-infer.service", "cxr-relay.service", "cxr-page.service")
-_WITH_TABLE = {"dicom": "cxr-dicom.service", "pacs": "cxr-pacs.service"}
+_ALWAYS = ("cxr-watch.service", "cxr-infer.service", "cxr-relay.service")
+_WITH_TABLE = {"page": "cxr-page.service", "dicom": "cxr-dicom.service", "pacs": "cxr-pacs.service"}
 CONFIRM = "cxr-confirm.service"
 """Ends a trial that a power cut has interrupted."""
 
@@ -78,8 +78,11 @@ _KINDS = {".service", ".path", ".timer", ".mount", ".automount", ".target", ".sl
 
 
 def wanted_units(version: Path, places: Places) -> list[str]:
-    """Return the units that this device starts: the four that every device has, and those that device.toml has a table for."""
-    tables = read_toml(places.device_toml) if places.device_toml.exists() else {}
+    """Return the units that this device starts: those that every device has, and those that device.toml has a table for.
+
+    A unit without its table starts nothing, so where there is no device.toml yet it is all of them.
+    """
+    tables = read_toml(places.device_toml) if places.device_toml.exists() else _WITH_TABLE
     there = unit_files(version)
     return [name for name in (*_ALWAYS, *(unit for table, unit in _WITH_TABLE.items() if table in tables)) if name in there]
 
@@ -152,8 +155,9 @@ def _wanted_files(version: Path, places: Places) -> dict[Path, bytes]:
 
 
 def _left_over(version: Path, places: Places) -> list[Path]:
-    wanted = _wanted_files(version, places)
-    return sorted(path for path in places.units.glob("cxr-*.*") if path.suffix in _KINDS and path.is_file() and path not in wanted)
+    # Those of a golden card come with its image.
+    ours = {*_wanted_files(version, places), *(places.units / path.name for path in (version / "first-boot").glob("cxr-*"))}
+    return sorted(path for path in places.units.glob("cxr-*.*") if path.suffix in _KINDS and path.is_file() and path not in ours)
 
 
 def _links(version: Path, places: Places) -> dict[Path, str]:

@@ -16,6 +16,7 @@ import pytest
 from tests.support.processes import end, find_program, wait_for
 
 RULES = Path(__file__).resolve().parents[2] / "firmware_configs/first-boot/nftables.conf"
+ADDITIONS = RULES.with_name("cxr-firewall-additions")
 SERVED, NOT_SERVED = (22, 8080, 11112), (23, 9464, 5432)
 CLINIC, STRANGER = {4: "192.168.77.2", 6: "fd00:77::2"}, {4: "203.0.113.2", 6: "2001:db8:77::2"}
 BOARD = {"clinic": {4: "192.168.77.1", 6: "fd00:77::1"}, "stranger": {4: "203.0.113.1", 6: "2001:db8:77::1"}}
@@ -189,3 +190,24 @@ def test_the_rules_may_be_loaded_again_while_connections_last(network: Network) 
         assert said == b"sent\n"
     finally:
         end(process)
+
+
+def test_what_a_clinic_adds_is_added_and_what_is_wrong_takes_nothing_away(network: Network, tmp_path: Path) -> None:
+    nft = find_program("nft", "nftables")
+    base = network.board.run(nft, "--stateless", "list", "ruleset")
+    program = ["env", f"PATH={os.environ['PATH']}:{Path(nft).parent}", str(ADDITIONS), str(tmp_path)]
+    address = BOARD["clinic"][4]
+    network.board.run(*program)
+    assert network.board.run(nft, "--stateless", "list", "ruleset") == base, "nothing to add"
+    (tmp_path / "1-mistyped.nft").write_text("add element inet cxr_edge served { 23 }\nad element inet cxr_edge served { 5432 }\n")
+    (tmp_path / "2-port.nft").write_text("add element inet cxr_edge served { 9464 }\n")
+    enter = [find_program("nsenter", "util-linux"), f"--target={network.board.process.pid}", "--net", "--"]
+    done = subprocess.run([*enter, *program], capture_output=True, text=True, timeout=60, check=False)
+    try:
+        assert done.returncode == 1
+        assert "1-mistyped.nft is not in force" in done.stderr
+        assert network.clinic.reaches(*((address, port) for port in (22, 23, 5432, 9464))) == {(address, 22), (address, 9464)}
+        assert not network.stranger.reaches((BOARD["stranger"][4], 9464))
+    finally:
+        network.board.run(nft, "--file", str(RULES))
+    assert network.board.run(nft, "--stateless", "list", "ruleset") == base, "the base rules take no additions of themselves"

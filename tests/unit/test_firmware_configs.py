@@ -128,7 +128,12 @@ def test_a_unit_waits_for_no_network_and_no_time_and_for_its_disk_and_its_enrolm
     assert head["After"] == "cxr-first-boot.service"
     assert not {"Wants", "Requires"} & set(head)
     assert head["ConditionPathExists"] == "/etc/cxr-edge/device.toml", "a card that is not enrolled does not start in vain"
-    assert "/var/lib/cxr-edge" in head["RequiresMountsFor"].split()
+    assert {"/var/lib/cxr-edge", "/etc/cxr-edge", "/opt/cxr-edge"} <= set(head["RequiresMountsFor"].split())
+
+
+def test_an_open_trial_is_ended_when_all_that_it_is_about_is_mounted():
+    head = unit(ROOT / "firmware_configs/installer/cxr-confirm.service")["Unit"]
+    assert {"/var/lib/cxr-edge", "/etc/cxr-edge", "/opt/cxr-edge"} <= set(head["RequiresMountsFor"].split())
 
 
 @pytest.mark.parametrize("name", ["dicom", "pacs", "page"])

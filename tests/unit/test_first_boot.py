@@ -79,16 +79,25 @@ class Card:
         if code is not None:
             (self.boot / f"{name}.code").write_text(f"{code}\n")
 
-    def start(self, **options):
+    def stand_in(self, name, does):
+        """Put a program in front of the system's."""
+        path = self.boot.parent / "programs" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{does}\n")
+        path.chmod(0o755)
+
+    def start(self, program="cxr-first-boot", **options):
         environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{self.boot.parent / 'programs'}:{os.environ['PATH']}",
+            "CXR_SYSTEMD": str(self.boot.parent / "systemd"),
+            "CXR_PATIENCE": "1",
             "CXR_BOOT": str(self.boot),
             "CXR_SETTINGS": str(self.settings),
             "CXR_CURRENT": str(self.current),
             "CXR_MODEL": str(self.current.parent / "model"),
         }
         given = {"stdin": subprocess.DEVNULL} | options
-        script = [str(FOLDER / "cxr-first-boot")]
+        script = [str(FOLDER / program)]
         return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=30, check=False, **given)
 
     def names(self):
@@ -141,6 +150,51 @@ def test_without_a_code_on_the_card_it_waits_for_a_person(card):
     assert "before it has the site's key" in done.stdout, "who types the code sees all that enrol says"
     assert card.said() == BECOME
     assert card.names() == ["cxr-edge-status.txt"]
+
+
+def test_a_card_that_became_a_device_runs_at_once(card):
+    told = card.boot.parent / "told"
+    card.stand_in("systemctl", f'echo "$*" >>{told}')
+    card.put()
+    assert card.start().returncode == 0
+    assert not told.exists(), "without systemd nothing is started"
+    (card.boot.parent / "systemd").mkdir()
+    card.put(code="BAD", content=b"another")
+    assert card.start().returncode == 1
+    assert not told.exists()
+    card.put(content=b"another")
+    assert card.start().returncode == 0
+    (line,) = told.read_text().splitlines()
+    units = {path.stem for path in (ROOT / "firmware_configs/systemd").glob("*.service")}
+    assert line.split()[:2] == ["--no-block", "restart"], "one that runs as another device is to stop being it"
+    assert set(line.split()[2:]) == units
+    card.stand_in("systemctl", "exit 1")
+    card.put(content=b"a third")
+    assert card.start().returncode == 0
+    assert card.said() == BECOME
+
+
+def test_a_board_without_a_screen_says_on_its_card_where_it_is(card):
+    card.stand_in("hostname", 'if [ "${1:-}" = -I ]; then echo "10.1.2.3 fd00::7 "; else echo cxr-edge; fi')
+    line = "Its name in the network is cxr-edge, its addresses: 10.1.2.3 fd00::7\n"
+    card.put()
+    card.start()
+    for _ in range(2):
+        assert card.start("cxr-address").returncode == 0
+        assert card.said() == BECOME + line
+    written = (card.boot / "cxr-edge-status.txt").stat().st_ino
+    assert card.start("cxr-address").returncode == 0
+    assert (card.boot / "cxr-edge-status.txt").stat().st_ino == written, "nothing new, nothing written"
+    card.put(content=b"another")
+    card.start()
+    assert card.said() == BECOME + line, "a new sentence leaves the address"
+    card.stand_in("hostname", 'if [ "${1:-}" = -I ]; then echo; else echo cxr-edge; fi')
+    assert card.start("cxr-address").returncode == 0
+    assert card.said() == BECOME + line, "without an address nothing is said"
+    (card.boot / "cxr-edge-status.txt").unlink()
+    card.stand_in("hostname", 'if [ "${1:-}" = -I ]; then echo 10.1.2.4; else echo cxr-edge; fi')
+    assert card.start("cxr-address").returncode == 0
+    assert card.said() == "Its name in the network is cxr-edge, its addresses: 10.1.2.4\n"
 
 
 def test_a_code_that_is_typed_wrongly_is_told_to_who_types_it(card):
@@ -317,6 +371,29 @@ def test_a_stick_is_mounted_so_that_nothing_on_it_runs():
     text = (FOLDER / "media-cxr.mount").read_text()
     options = text.partition("\nOptions=")[2].partition("\n")[0].split(",")
     assert {"noexec", "nosuid", "nodev", "sync"} <= set(options)
+    assert "\nType=vfat,exfat\n" in text, "no other file system is read, whoever starts the mount"
     rule = (FOLDER / "80-cxr-stick.rules").read_text()
     for word in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_LABEL}=="CXR"', 'ENV{ID_FS_TYPE}=="vfat|exfat"', "media-cxr.mount"):
         assert word in rule
+
+
+def test_the_firewall_needs_nothing_of_the_data_partition_and_additions_wait_for_it():
+    rules = [line for line in (FOLDER / "nftables.conf").read_text().splitlines() if not line.strip().startswith("#")]
+    assert not [line for line in rules if "include" in line]
+    additions = configparser.RawConfigParser(strict=False)
+    additions.read(FOLDER / "cxr-firewall-additions.service")
+    assert additions["Unit"]["RequiresMountsFor"] == "/etc/cxr-edge"
+    assert additions["Unit"]["After"] == "nftables.service"
+    assert additions["Unit"]["PartOf"] == "nftables.service", "loaded anew, the base rules are all that there is"
+
+
+def test_after_updates_the_devices_own_units_are_started_again_and_no_others(card, tmp_path):
+    """Not by a pattern: it would also start again the unit that this is, and the ones that are done."""
+    told = tmp_path / "told"
+    for name in ("mount", "sync", "dpkg", "apt-get", "unattended-upgrade"):
+        card.stand_in(name, "exit 0")
+    card.stand_in("systemctl", f'echo "$*" >>{told}')
+    assert card.start("cxr-maintenance").returncode == 0
+    (line,) = told.read_text().splitlines()
+    assert line.split()[:2] == ["--no-block", "try-restart"]
+    assert set(line.split()[2:]) == {path.name for path in (ROOT / "firmware_configs/systemd").glob("*.service")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from edge.commands.setup_device import set_up
-from firmware_configs.installer import checks, units
+from firmware_configs.installer import account, checks, units
 from firmware_configs.installer.boards import Board, choose_profile
 from firmware_configs.installer.device import problems
 from firmware_configs.installer.errors import Refused
+from firmware_configs.installer.install import Installation, Request
 from firmware_configs.installer.machine import Machine, _architecture
 from firmware_configs.installer.package import Package, open_package
 from firmware_configs.installer.places import Places
@@ -223,6 +225,23 @@ def board(tmp_path):
     return places
 
 
+def test_the_units_that_a_device_starts_are_those_of_its_tables_and_without_device_toml_all(board):
+    version = board.versions / "new"
+    for name in ("watch", "relay", "page", "pacs"):
+        (version / f"systemd/cxr-{name}.service").write_text("[Install]\nWantedBy=multi-user.target\n")
+    always = {"cxr-watch.service", "cxr-infer.service", "cxr-relay.service"}
+    board.device_toml.write_text("[dicom]\n")
+    assert set(units.wanted_units(version, board)) == always | {"cxr-dicom.service"}
+    board.device_toml.write_text("[page]\n")
+    assert set(units.wanted_units(version, board)) == always | {"cxr-page.service"}
+    units.put_links(version, board)
+    wants = board.units / "multi-user.target.wants"
+    assert {path.name for path in wants.iterdir()} == always | {"cxr-page.service"}
+    board.device_toml.unlink()  # a card of --image: which tables there will be is not known
+    units.put_links(version, board)
+    assert {path.name for path in wants.iterdir()} == always | {f"cxr-{name}.service" for name in ("page", "dicom", "pacs")}
+
+
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(
@@ -319,6 +338,56 @@ def test_a_unit_whose_table_has_gone_no_longer_starts_with_the_board(board):
     change.switch("new")
     assert not link.is_symlink()
     assert not units.mislinked(board.versions / "new", board)
+
+
+def test_what_a_member_of_the_group_puts_into_the_inbox_is_of_the_group(tmp_path):
+    places = Places(tmp_path)
+    (inbox,) = [folder for folder in account.folders(places) if folder.path == places.inbox]
+    assert (inbox.mode, inbox.group) == (0o2770, "cxr-edge")
+    here = dataclasses.replace(inbox, path=tmp_path / "inbox", owner="root", group="daemon")
+    if os.getuid() == 0:
+        here.make()
+        (here.path / "film").write_bytes(b"")
+        assert (here.path / "film").group() == "daemon"
+
+
+def test_a_running_board_that_is_enrolled_again_is_started_again(board, monkeypatch, tmp_path):
+    version = board.versions / PACKAGE.name
+    (board.versions / "new").rename(version)
+    manager = Manager(board)
+    change = Change(board, manager, 0.1, Software)
+    change.switch(PACKAGE.name)
+    monkeypatch.setattr("firmware_configs.installer.account.has_user", lambda: True)
+    monkeypatch.setattr("firmware_configs.installer.account.folders", lambda places: ())
+    monkeypatch.setattr("firmware_configs.installer.install.Device.enrol", lambda *_: None)
+    for folder in (board.state, board.inbox, board.journald, board.command.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    file = tmp_path / "clinic-1.enrol"
+
+    def run(**asked):
+        manager.told.clear()
+        said: list[str] = []
+        Installation(Request(enrol=file, **asked), PACKAGE, MACHINE, board, manager, change, said.append).run()
+        return said
+
+    for content in (b"first", b"renewed"):
+        file.write_bytes(content)
+        assert "would be this version in service" in run(dry_run=True)
+        assert manager.told == []
+        assert "done     this version in service" in run()
+        assert manager.told == ["reload", f"restart {PACKAGE.name}"]
+        assert "as it is this version in service" in run()
+        assert manager.told == []
+
+
+def test_the_units_of_a_golden_card_are_not_taken_for_what_an_older_version_has_left(board):
+    (board.versions / "new/first-boot").mkdir()
+    (board.versions / "new/first-boot/cxr-data-partition.service").write_text("[Service]\n")
+    for name in ("cxr-data-partition.service", "cxr-older.service"):
+        (board.units / name).write_text("[Service]\n")
+    Change(board, Manager(board), 0.1, Software).switch("new")
+    assert (board.units / "cxr-data-partition.service").exists(), "without it the card has no data"
+    assert not (board.units / "cxr-older.service").exists()
 
 
 def test_units_that_come_and_go_do_not_count_as_serving():
