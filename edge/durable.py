@@ -6,18 +6,32 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes, owner: tuple[int, int] | None = None) -> None:
     """Write a file that only its owner may read, whole or not at all; on return it and its name are on the disk.
 
-    What a write that was cut off leaves has the suffix `.part`.
+    What a write that was cut off leaves has the suffix `.part`; a link that lies there is removed, not followed.
+
+    Args: owner: user and group that root gives it to, before it gets its name.
     """
     part = path.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(_new(part), "wb") as file:
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(file.fileno(), *owner)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.rename(part, path)
     fsync_folder(path.parent)
+
+
+def _new(path: Path) -> int:
+    """Return a handle of an empty file that this process has made itself."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o600)
 
 
 def fsync_folder(path: Path) -> None:

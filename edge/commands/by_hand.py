@@ -130,13 +130,20 @@ def commission(arguments: Arguments) -> None:
 
 
 def key(arguments: Arguments) -> None:
-    from edge.clock import synchronised, wall_clock
     from edge.config import load_config
+    from edge.enrolment.install import as_owner_of
+
+    device = load_config(arguments.config)
+    state, path = Path(device.state), Path(device.site_key)
+    with as_owner_of(state if state in path.parents else path.parent):
+        _key(arguments, device, path)
+
+
+def _key(arguments: Arguments, device: Device, path: Path) -> None:
+    from edge.clock import synchronised, wall_clock
     from edge.privacy import pseudonym
     from edge.privacy.key_paper import paper_lines, read_paper
 
-    device = load_config(arguments.config)
-    path = Path(device.site_key)
     if arguments.do == "paper":
         for line in paper_lines(pseudonym.load_site_key(path), device.facility):
             _say(line)

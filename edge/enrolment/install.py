@@ -170,18 +170,27 @@ def _write_config(place: Place) -> None:
 
 @contextlib.contextmanager
 def as_owner(device: Device) -> Iterator[None]:
-    """Do something as the user of the state folder, where root does it.
-
-    A process of the device that was taken over could lay a link where root would write next.
-    """
+    """Do something as the user of the state folder, which is made where there is none, where root does it."""
     state = Path(device.state)
     if not state.is_dir():
         state.mkdir(parents=True, mode=0o700)
         _give_to_service(state)
-    owner = state.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
+    with as_owner_of(state):
+        yield
+
+
+@contextlib.contextmanager
+def as_owner_of(folder: Path) -> Iterator[None]:
+    """Do something with the rights of a folder's owner, where root does it; nothing changes where there is no such folder.
+
+    A process of the device that was taken over could lay a link where root would write next.
+    """
+    owner = folder.stat() if os.geteuid() == 0 and folder.exists() else None
+    if owner is None or owner.st_uid == 0:
         yield
         return
+    groups = os.getgroups()
+    os.setgroups([])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
     try:
@@ -189,6 +198,7 @@ def as_owner(device: Device) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+        os.setgroups(groups)
 
 
 def _give_to_service(state: Path) -> None:

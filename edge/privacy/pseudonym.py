@@ -135,9 +135,7 @@ def adopt(path: Path, typed: SiteKey) -> SiteKey:
 def save(path: Path, key: SiteKey) -> SiteKey:
     """Write a key file, whole or not at all, for its owner alone, who stays the same when root does this. Raises OSError."""
     owner = (path if path.exists() else path.parent).stat()
-    write_durably(path, key_text(key))
-    if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+    write_durably(path, key_text(key), (owner.st_uid, owner.st_gid))
     return key
 
 

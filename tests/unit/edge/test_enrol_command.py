@@ -145,8 +145,22 @@ def test_a_link_that_a_process_has_laid_leads_root_nowhere(place: Path) -> None:
     else:
         target.chmod(0o400)
     done = call(place, file, code)
+    assert done.returncode == 0, done.stderr
+    assert (target.read_text(), target.stat().st_uid) == ("root's own", os.geteuid())
+    assert not [path for path in identity.iterdir() if path.is_symlink()]
+    assert load_config(place / "etc" / "device.toml").device == "clinic-1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone is more than the folder's owner")
+def test_a_folder_that_a_process_has_laid_elsewhere_is_not_written_by_root(place: Path) -> None:
+    file, code = made(place)
+    (place / "roots").mkdir(mode=0o700)
+    (place / "state").mkdir(mode=0o700)
+    (place / "state" / "identity").symlink_to(place / "roots")
+    os.chown(place / "state", NOBODY, NOBODY)
+    done = call(place, file, code)
     assert done.returncode == 2
     assert "Permission denied" in done.stderr
     assert "Traceback" not in done.stderr
-    assert target.read_text() == "root's own"
+    assert not list((place / "roots").iterdir())
     assert not (place / "etc" / "device.toml").exists()
