@@ -115,7 +115,7 @@ def require_usable(enrolment: Enrolment, now: datetime) -> None:
 
 
 def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
-    """Write everything; `typed` is the site key that came from paper.
+    """Write everything but the configuration; `typed` is the site key that came from paper.
 
     Raises:
         CxrError: if the key is of another site, or the configuration has no place for the identity.
@@ -141,8 +141,6 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
         elif enrolment.key_id:
             _write(expected_file(device), f"{enrolment.key_id}\n".encode("ascii"))
         _write(Path(relay.certificate), enrolment.identity.encode("ascii"))
-    if place.text is not None:
-        _write_config(place)
 
 
 def _carried(enrolment: Enrolment) -> SiteKey | None:
@@ -158,9 +156,13 @@ def _write(path: Path, content: bytes) -> None:
     write_durably(path, content)
 
 
-def _write_config(place: Place) -> None:
-    """For root to write and the device's group to read: a process that was taken over must not change it."""
-    assert place.text is not None
+def write_config(place: Place) -> None:
+    """Write device.toml where there is none: for root to write and the device's group to read.
+
+    A process that was taken over must not change it. It comes after all that it names. Raises OSError.
+    """
+    if place.text is None:
+        return
     write_durably(place.config, place.text.encode("utf-8"))
     if os.geteuid() == 0:
         os.chown(place.config, 0, Path(place.device.state).stat().st_gid)

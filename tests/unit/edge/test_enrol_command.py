@@ -22,6 +22,7 @@ from broker.fleet.founding import found
 from broker.fleet.table import Wanted
 from edge.cli import main
 from edge.config import load_config
+from edge.page.session import load_pin
 
 NOBODY = 65534
 ROOT = Path(__file__).parents[3]
@@ -116,7 +117,7 @@ def test_killed_at_each_write_the_same_command_finishes_it(place: Path, monkeypa
         shutil.rmtree(place / "state")
         shutil.rmtree(place / "etc")
         kills += 1
-    assert kills == 5
+    assert kills == 6
 
 
 @pytest.mark.parametrize("typed", [b"\xff\xfe\n", b"\0\n", "\u0660".encode() * 20 + b"\n"])
@@ -164,3 +165,32 @@ def test_a_folder_that_a_process_has_laid_elsewhere_is_not_written_by_root(place
     assert "Traceback" not in done.stderr
     assert not list((place / "roots").iterdir())
     assert not (place / "etc" / "device.toml").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+def test_the_pin_is_given_away_before_it_has_a_name_that_someone_could_exchange(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, code = made(place)
+    (place / "state").mkdir(mode=0o700)
+    os.chown(place / "state", NOBODY, NOBODY)
+    (place / "profile.toml").write_text(PROFILE)
+    changed = []
+    monkeypatch.setattr(os, "chown", lambda *arguments: changed.append(arguments))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(code))
+    with pytest.raises(SystemExit) as ended:
+        main(["enrol", str(file), "--config", str(place / "etc/device.toml"), "--profile", str(place / "profile.toml")])
+    assert ended.value.code in {None, 0}
+    assert not [path for path, *_ in changed if "page.pin" in str(path)]
+    pin = (place / "etc/page.pin").stat()
+    assert (pin.st_uid, pin.st_gid, pin.st_mode & 0o777) == (NOBODY, NOBODY, 0o600)
+
+
+def test_an_empty_pin_is_made_anew_and_another_is_kept(place: Path) -> None:
+    file, code = made(place)
+    (place / "etc").mkdir()
+    (place / "etc/page.pin").touch()
+    assert call(place, file, code).returncode == 0
+    pin = load_pin(place / "etc/page.pin")
+    assert call(place, file, code).returncode == 0
+    assert load_pin(place / "etc/page.pin") == pin
