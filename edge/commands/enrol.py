@@ -39,9 +39,14 @@ def enrol(arguments: Arguments) -> None:
     require_usable(enrolment, datetime.now(timezone.utc))
     place = place_for(enrolment, arguments.config, arguments.profile)
     key = _typed_key(enrolment, place.device)
-    install(enrolment, place, key)
+    taken = install(enrolment, place, key, content)
     _make_pin(place.device)
     write_config(place)
+    if not taken:
+        path = place.device.relay.certificate
+        sys.stdout.write(
+            f"The certificate in {path} has renewed since; kept. Should the centre not let it in, delete it and enrol again.\n"
+        )
     for line in _said(enrolment, place.device, arguments.config):
         sys.stdout.write(line + "\n")
 

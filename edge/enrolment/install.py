@@ -6,6 +6,7 @@ Each file is replaced whole; the identity comes last, so that what was cut off i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pwd
 import tempfile
@@ -114,8 +115,13 @@ def require_usable(enrolment: Enrolment, now: datetime) -> None:
         raise CxrError(f"The certificate in the enrolment file cannot be used: {why}. Ask the centre for a new file.") from None
 
 
-def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
-    """Write everything but the configuration; `typed` is the site key that came from paper.
+def install(enrolment: Enrolment, place: Place, typed: SiteKey | None, content: bytes) -> bool:
+    """Write everything but the configuration.
+
+    Args: typed: the site key that came from paper. content: the enrolment file as it is.
+
+    Returns:
+        False if the device keeps an identity that it has renewed since: the centre has revoked that of the file.
 
     Raises:
         CxrError: if the key is of another site, or the configuration has no place for the identity.
@@ -140,7 +146,36 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
             adopt(Path(device.site_key), key)
         elif enrolment.key_id:
             _write(expected_file(device), f"{enrolment.key_id}\n".encode("ascii"))
-        _write(Path(relay.certificate), enrolment.identity.encode("ascii"))
+        # Which file it was comes last: the same file then finds either its own identity or a later one.
+        identity, digest = Path(relay.certificate), hashlib.sha256(content).hexdigest().encode("ascii")
+        if _has_renewed(identity, digest, enrolment):
+            return False
+        _write(identity, enrolment.identity.encode("ascii"))
+        _write(_taken(identity), digest)
+    return True
+
+
+def _taken(identity: Path) -> Path:
+    """Return the file that holds the digest of the enrolment file that was taken last."""
+    return identity.with_name("enrolment.sha256")
+
+
+def _has_renewed(identity: Path, digest: bytes, enrolment: Enrolment) -> bool:
+    """Return whether the present identity is another one that fits, and came after that of the file.
+
+    It did if that file was taken already, or if it is good for longer. The beginnings of certificates do not tell.
+    """
+    try:
+        present = identity.read_bytes().decode("ascii")
+        until = require_whole(present, enrolment.device, enrolment.ca)
+    except (FileNotFoundError, UnicodeDecodeError, Unfit):
+        return False
+    if present == enrolment.identity:
+        return False
+    taken = _taken(identity)
+    if taken.exists() and taken.read_bytes() == digest:
+        return True
+    return until > require_whole(enrolment.identity, enrolment.device, enrolment.ca)
 
 
 def _carried(enrolment: Enrolment) -> SiteKey | None:
