@@ -82,12 +82,17 @@ def _typed_key(enrolment: Enrolment, device: Device) -> SiteKey | None:
 
 
 def _make_pin(device: Device) -> None:
+    from edge.durable import put_right
     from edge.enrolment.install import as_owner
     from edge.page.session import has_pin, make_pin
 
-    if device.page is None or has_pin(pin := Path(device.page.pin)):
+    if device.page is None:
         return
-    state = Path(device.state).stat()
+    pin, state = Path(device.page.pin), Path(device.state).stat()
+    if has_pin(pin):
+        if pin.parent.stat().st_uid == 0:
+            put_right(pin, (state.st_uid, state.st_gid), 0o600)
+        return
     pin.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if pin.parent.stat().st_uid == state.st_uid:

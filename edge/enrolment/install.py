@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from edge.config import Device, load_config
-from edge.durable import fsync_folder, write_durably
+from edge.durable import put_right, write_durably
 from edge.enrolment.expected import expected_file, require_named
 from edge.enrolment.file import Enrolment
 from edge.enrolment.identity import Unfit, require_whole
@@ -192,17 +192,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def write_config(place: Place) -> None:
-    """Write device.toml where there is none: for root to write and the device's group to read.
+    """Write device.toml where there is none: for root to write and the device's group to read, also where it is there already.
 
     A process that was taken over must not change it. It comes after all that it names. Raises OSError.
     """
-    if place.text is None:
-        return
-    write_durably(place.config, place.text.encode("utf-8"))
-    if os.geteuid() == 0:
-        os.chown(place.config, 0, Path(place.device.state).stat().st_gid)
-        place.config.chmod(0o640)
-        fsync_folder(place.config.parent)
+    owner, mode = (0, Path(place.device.state).stat().st_gid), 0o640 if os.geteuid() == 0 else 0o600
+    if place.text is not None:
+        write_durably(place.config, place.text.encode("utf-8"), owner, mode)
+    elif place.config.parent.stat().st_uid == 0:  # in a person's own folder it is theirs
+        put_right(place.config, owner, mode)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def load_site_key(path: Path) -> SiteKey:
         ConfigError: if it is missing or is not a key.
     """
     try:
-        lines = path.read_text("ascii").splitlines()
+        lines = path.read_bytes().decode("ascii").splitlines()
     except OSError as error:
         raise ConfigError(
             f"The site key {path} cannot be read ({error.strerror}). `cxr-edge init` makes one; "

@@ -254,3 +254,67 @@ def test_an_identity_that_does_not_fit_is_replaced_by_the_same_file(place: Path,
             path.unlink()
     assert "kept" not in call(place, file, code).stdout
     assert path.read_bytes() == right
+
+
+CALLS = ("rename", "fchown", "fchmod")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+def test_killed_at_each_call_that_changes_a_file_the_same_command_leaves_what_the_device_can_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real processes, ended by SIGKILL; of each kind of call every one."""
+    strace = shutil.which("strace")
+    assert strace, "strace is needed"
+    file, code = made(place)
+    (place / "profile.toml").write_text(PROFILE)
+
+    def called(at: int, call: str, where: Path) -> subprocess.Popen[str]:
+        (where / "state").mkdir(parents=True, mode=0o700)
+        os.chown(where / "state", NOBODY, NOBODY)
+        options = ["-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={at}"]
+        arguments = ["enrol", str(file), "--config", str(where / "etc/device.toml"), "--profile", str(place / "profile.toml")]
+        command = [strace, *options, sys.executable, "-B", "-m", "edge.cli", *arguments]
+        return subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        )
+
+    kills = 0
+    for call in CALLS:
+        for at in range(1, 20):
+            where = place / f"{call}-{at}"
+            process = called(at, call, where)
+            process.communicate(code)
+            if process.returncode == 0:
+                break
+            kills += 1
+            monkeypatch.setattr(sys, "stdin", io.StringIO(code))
+            with pytest.raises(SystemExit) as ended:
+                main(["enrol", str(file), "--config", str(where / "etc/device.toml"), "--profile", str(place / "profile.toml")])
+            assert not ended.value.code, (call, at)
+            require_readable(where)
+    assert kills >= len(FILES) + 2 + 2, "each file's name, and the two that are given away"
+
+
+def require_readable(where: Path) -> None:
+    """The owner of the state folder can read all that belongs to the device."""
+    assert sorted(path.name for path in (where / "state/identity").iterdir() if path.suffix != ".part") == FILES
+    for path in (where / "state/identity", *(where / "state/identity" / name for name in FILES), where / "etc/page.pin"):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (NOBODY, 0), path
+    config = (where / "etc/device.toml").stat()
+    assert (config.st_uid, config.st_gid, config.st_mode & 0o777) == (0, NOBODY, 0o640)
+    assert load_config(where / "etc/device.toml").device == "clinic-1"
+    load_pin(where / "etc/page.pin")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+def test_owner_and_mode_are_put_right_where_an_earlier_version_was_cut_off(place: Path) -> None:
+    file, code = made(place)
+    (place / "state").mkdir(mode=0o700)
+    os.chown(place / "state", NOBODY, NOBODY)
+    assert call(place, file, code).returncode == 0
+    for name in ("device.toml", "page.pin"):
+        os.chown(place / "etc" / name, 0, 0)
+        (place / "etc" / name).chmod(0o600)
+    assert call(place, file, code).returncode == 0
+    require_readable(place)
