@@ -131,8 +131,11 @@ def into_folder(device: Device) -> Callable[[Path, str], str]:
         target = Path(device.watch.folder) / name
         part = target.with_name(f".{name}.part")
         try:
-            part.write_bytes(film.read_bytes())
-            os.chmod(part, 0o644)  # who checks is mostly not who runs the device, and the film names nobody
+            # Made anew: root may be doing this, and a process of the device that was taken over could have laid a link there.
+            content, flags = film.read_bytes(), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), 0o644)  # who checks is mostly not who runs the device, and the film names nobody
             os.rename(part, target)
         except OSError as error:
             raise CxrError(f"The watched folder {target.parent} takes no file ({error.strerror}). See that it is there.") from None

@@ -130,33 +130,35 @@ def commission(arguments: Arguments) -> None:
 
 
 def key(arguments: Arguments) -> None:
+    # All of it before root lays its rights down: the owner of the folder need not be able to read the software.
     from edge.clock import synchronised, wall_clock
     from edge.config import load_config
+    from edge.enrolment.expected import require_expected
+    from edge.enrolment.install import as_owner_of
     from edge.privacy import pseudonym
     from edge.privacy.key_paper import paper_lines, read_paper
 
     device = load_config(arguments.config)
-    path = Path(device.site_key)
-    if arguments.do == "paper":
-        for line in paper_lines(pseudonym.load_site_key(path), device.facility):
-            _say(line)
-        return
-    if arguments.do == "restore":
-        from edge.enrolment.expected import require_expected
-
-        typed = read_paper(sys.stdin)
-        require_expected(device, typed)
-        present = pseudonym.adopt(path, typed)
-    elif arguments.do == "rotate":
-        present = pseudonym.rotate(path, wall_clock()[:10] if synchronised() else None)
-    else:
-        present = pseudonym.load_site_key(path)
-    for one in present.all:
-        _say(f"{one.key_id}  {'active ' if one is present else 'earlier'}" + (f"  since {one.since}" if one.since else ""))
-    if arguments.do == "rotate":
-        _say("Print it (cxr-edge key paper), and restore the paper on the other devices of this site.")
-    if arguments.do != "show":
-        _say("A running device goes on with the key that it began with: start it again.")
+    state, path = Path(device.state), Path(device.site_key)
+    with as_owner_of(state if state in path.parents else path.parent):
+        if arguments.do == "paper":
+            for line in paper_lines(pseudonym.load_site_key(path), device.facility):
+                _say(line)
+            return
+        if arguments.do == "restore":
+            typed = read_paper(sys.stdin)
+            require_expected(device, typed)
+            present = pseudonym.adopt(path, typed)
+        elif arguments.do == "rotate":
+            present = pseudonym.rotate(path, wall_clock()[:10] if synchronised() else None)
+        else:
+            present = pseudonym.load_site_key(path)
+        for one in present.all:
+            _say(f"{one.key_id}  {'active ' if one is present else 'earlier'}" + (f"  since {one.since}" if one.since else ""))
+        if arguments.do == "rotate":
+            _say("Print it (cxr-edge key paper), and restore the paper on the other devices of this site.")
+        if arguments.do != "show":
+            _say("A running device goes on with the key that it began with: start it again.")
 
 
 def deidentify(arguments: Arguments) -> None:

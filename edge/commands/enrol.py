@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ def enrol(arguments: Arguments) -> None:
 
     from edge.enrolment.code import read_code
     from edge.enrolment.file import MOST_BYTES, Unopened, unlock
-    from edge.enrolment.install import install, place_for, require_usable
+    from edge.enrolment.install import install, place_for, require_usable, write_config
 
     try:
         with arguments.file.open("rb") as file:
@@ -40,8 +39,14 @@ def enrol(arguments: Arguments) -> None:
     require_usable(enrolment, datetime.now(timezone.utc))
     place = place_for(enrolment, arguments.config, arguments.profile)
     key = _typed_key(enrolment, place.device)
-    install(enrolment, place, key)
+    taken = install(enrolment, place, key, content)
     _make_pin(place.device)
+    write_config(place)
+    if not taken:
+        path = place.device.relay.certificate
+        sys.stdout.write(
+            f"The certificate in {path} has renewed since; kept. Should the centre not let it in, delete it and enrol again.\n"
+        )
     for line in _said(enrolment, place.device, arguments.config):
         sys.stdout.write(line + "\n")
 
@@ -77,19 +82,22 @@ def _typed_key(enrolment: Enrolment, device: Device) -> SiteKey | None:
 
 
 def _make_pin(device: Device) -> None:
+    from edge.durable import put_right
     from edge.enrolment.install import as_owner
-    from edge.page.session import make_pin
+    from edge.page.session import has_pin, make_pin
 
-    if device.page is None or (pin := Path(device.page.pin)).exists():
+    if device.page is None:
         return
-    state = Path(device.state).stat()
+    pin, state = Path(device.page.pin), Path(device.state).stat()
+    if has_pin(pin):
+        if pin.parent.stat().st_uid == 0:
+            put_right(pin, (state.st_uid, state.st_gid), 0o600)
+        return
     pin.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if pin.parent.stat().st_uid == state.st_uid:
             stack.enter_context(as_owner(device))
-        make_pin(pin)
-    if os.geteuid() == 0:
-        os.chown(pin, state.st_uid, state.st_gid)
+        make_pin(pin, (state.st_uid, state.st_gid))
 
 
 def _said(enrolment: Enrolment, device: Device, config: Path) -> list[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from edge.config import Device, require_host
 from edge.errors import ConfigError
-from edge.page.session import make_pin
+from edge.page.session import has_pin, make_pin
 from edge.privacy.pseudonym import make_site_key
 
 _TEMPLATE = """\
@@ -71,7 +71,7 @@ def set_up(folder: Path, device: str, facility: str, broker: str, page_port: int
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / "site.key").exists():
         make_site_key(folder / "site.key")
-    if not (folder / "page.pin").exists():
+    if not has_pin(folder / "page.pin"):
         make_pin(folder / "page.pin")
     quoted = {
         key: msgspec.json.encode(value).decode() for key, value in (("device", device), ("facility", facility), ("broker", broker))

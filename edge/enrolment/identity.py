@@ -68,15 +68,15 @@ def require_fit(certificate: str, public: ec.EllipticCurvePublicKey, device: str
     return read.not_valid_after_utc
 
 
-def require_whole(identity: str, device: str, authority: str) -> None:
-    """Check the key and certificate of an enrolment file. Raises Unfit if they do not belong together."""
+def require_whole(identity: str, device: str, authority: str) -> datetime:
+    """Check a key and its certificate in one text; return until when it is good. Raises Unfit if they do not belong together."""
     try:
         key = serialization.load_pem_private_key(identity.encode("ascii"), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unfit("its key cannot be read") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Unfit("its key is of another kind")
-    require_fit(identity, key.public_key(), device, authority.encode("ascii"))
+    return require_fit(identity, key.public_key(), device, authority.encode("ascii"))
 
 
 def _issued(certificate: x509.Certificate, root: x509.Certificate) -> bool:

@@ -6,6 +6,7 @@ Each file is replaced whole; the identity comes last, so that what was cut off i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pwd
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from edge.config import Device, load_config
-from edge.durable import fsync_folder, write_durably
+from edge.durable import put_right, write_durably
 from edge.enrolment.expected import expected_file, require_named
 from edge.enrolment.file import Enrolment
 from edge.enrolment.identity import Unfit, require_whole
@@ -114,8 +115,13 @@ def require_usable(enrolment: Enrolment, now: datetime) -> None:
         raise CxrError(f"The certificate in the enrolment file cannot be used: {why}. Ask the centre for a new file.") from None
 
 
-def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
-    """Write everything; `typed` is the site key that came from paper.
+def install(enrolment: Enrolment, place: Place, typed: SiteKey | None, content: bytes) -> bool:
+    """Write everything but the configuration.
+
+    Args: typed: the site key that came from paper. content: the enrolment file as it is.
+
+    Returns:
+        False if the device keeps an identity that it has renewed since: the centre has revoked that of the file.
 
     Raises:
         CxrError: if the key is of another site, or the configuration has no place for the identity.
@@ -140,9 +146,36 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None) -> None:
             adopt(Path(device.site_key), key)
         elif enrolment.key_id:
             _write(expected_file(device), f"{enrolment.key_id}\n".encode("ascii"))
-        _write(Path(relay.certificate), enrolment.identity.encode("ascii"))
-    if place.text is not None:
-        _write_config(place)
+        # Which file it was comes last: the same file then finds either its own identity or a later one.
+        identity, digest = Path(relay.certificate), hashlib.sha256(content).hexdigest().encode("ascii")
+        if _has_renewed(identity, digest, enrolment):
+            return False
+        _write(identity, enrolment.identity.encode("ascii"))
+        _write(_taken(identity), digest)
+    return True
+
+
+def _taken(identity: Path) -> Path:
+    """Return the file that holds the digest of the enrolment file that was taken last."""
+    return identity.with_name("enrolment.sha256")
+
+
+def _has_renewed(identity: Path, digest: bytes, enrolment: Enrolment) -> bool:
+    """Return whether the present identity is another one that fits, and came after that of the file.
+
+    It did if that file was taken already, or if it is good for longer. The beginnings of certificates do not tell.
+    """
+    try:
+        present = identity.read_bytes().decode("ascii")
+        until = require_whole(present, enrolment.device, enrolment.ca)
+    except (FileNotFoundError, UnicodeDecodeError, Unfit):
+        return False
+    if present == enrolment.identity:
+        return False
+    taken = _taken(identity)
+    if taken.exists() and taken.read_bytes() == digest:
+        return True
+    return until > require_whole(enrolment.identity, enrolment.device, enrolment.ca)
 
 
 def _carried(enrolment: Enrolment) -> SiteKey | None:
@@ -158,30 +191,41 @@ def _write(path: Path, content: bytes) -> None:
     write_durably(path, content)
 
 
-def _write_config(place: Place) -> None:
-    """For root to write and the device's group to read: a process that was taken over must not change it."""
-    assert place.text is not None
-    write_durably(place.config, place.text.encode("utf-8"))
-    if os.geteuid() == 0:
-        os.chown(place.config, 0, Path(place.device.state).stat().st_gid)
-        place.config.chmod(0o640)
-        fsync_folder(place.config.parent)
+def write_config(place: Place) -> None:
+    """Write device.toml where there is none: for root to write and the device's group to read, also where it is there already.
+
+    A process that was taken over must not change it. It comes after all that it names. Raises OSError.
+    """
+    owner, mode = (0, Path(place.device.state).stat().st_gid), 0o640 if os.geteuid() == 0 else 0o600
+    if place.text is not None:
+        write_durably(place.config, place.text.encode("utf-8"), owner, mode)
+    elif place.config.parent.stat().st_uid == 0:  # in a person's own folder it is theirs
+        put_right(place.config, owner, mode)
 
 
 @contextlib.contextmanager
 def as_owner(device: Device) -> Iterator[None]:
-    """Do something as the user of the state folder, where root does it.
-
-    A process of the device that was taken over could lay a link where root would write next.
-    """
+    """Do something as the user of the state folder, which is made where there is none, where root does it."""
     state = Path(device.state)
     if not state.is_dir():
         state.mkdir(parents=True, mode=0o700)
         _give_to_service(state)
-    owner = state.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
+    with as_owner_of(state):
+        yield
+
+
+@contextlib.contextmanager
+def as_owner_of(folder: Path) -> Iterator[None]:
+    """Do something with the rights of a folder's owner, where root does it; nothing changes where there is no such folder.
+
+    A process of the device that was taken over could lay a link where root would write next.
+    """
+    owner = folder.stat() if os.geteuid() == 0 and folder.exists() else None
+    if owner is None or owner.st_uid == 0:
         yield
         return
+    groups = os.getgroups()
+    os.setgroups([])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
     try:
@@ -189,6 +233,7 @@ def as_owner(device: Device) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+        os.setgroups(groups)
 
 
 def _give_to_service(state: Path) -> None:

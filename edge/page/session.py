@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 import secrets
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.durable import write_durably
 from edge.errors import ConfigError
 
 COOKIE = "cxr_session"
@@ -38,15 +40,23 @@ def load_pin(path: Path) -> str:
     return pin
 
 
-def make_pin(path: Path) -> str:
-    """Write a random PIN of six digits that only its owner may read; an existing file is never overwritten.
+def has_pin(path: Path) -> bool:
+    """Return whether there is a PIN that a person may have changed; an empty file is what a power cut has left."""
+    return path.exists() and path.stat().st_size > 0
+
+
+def make_pin(path: Path, owner: tuple[int, int] | None = None) -> str:
+    """Write a random PIN of six digits that only its owner may read, onto the disk; one that is there is never overwritten.
+
+    Args: owner: user and group that root gives it to, before it gets its name.
 
     Raises:
-        FileExistsError: if the file is there.
+        FileExistsError: if there is one.
     """
+    if has_pin(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     pin = f"{secrets.randbelow(10**6):06d}"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(pin + "\n")
+    write_durably(path, f"{pin}\n".encode("ascii"), owner)
     return pin
 
 

@@ -65,7 +65,7 @@ def load_site_key(path: Path) -> SiteKey:
         ConfigError: if it is missing or is not a key.
     """
     try:
-        lines = path.read_text("ascii").splitlines()
+        lines = path.read_bytes().decode("ascii").splitlines()
     except OSError as error:
         raise ConfigError(
             f"The site key {path} cannot be read ({error.strerror}). `cxr-edge init` makes one; "
@@ -135,9 +135,7 @@ def adopt(path: Path, typed: SiteKey) -> SiteKey:
 def save(path: Path, key: SiteKey) -> SiteKey:
     """Write a key file, whole or not at all, for its owner alone, who stays the same when root does this. Raises OSError."""
     owner = (path if path.exists() else path.parent).stat()
-    write_durably(path, key_text(key))
-    if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+    write_durably(path, key_text(key), (owner.st_uid, owner.st_gid))
     return key
 
 

@@ -29,3 +29,23 @@ def test_content_then_name_then_folder_are_forced_in_that_order(tmp_path, monkey
     assert (tmp_path / "request.json").read_bytes() == b"content"
     write_durably(tmp_path / "other.json", b"")
     assert stat.S_IMODE((tmp_path / "other.json").stat().st_mode) == 0o600
+
+
+def test_a_link_that_lies_where_it_writes_leads_nowhere(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "site.part").symlink_to(tmp_path / "theirs")
+    write_durably(tmp_path / "site.key", b"content")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert not (tmp_path / "site.key").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["site.key", "theirs"]
+
+
+def test_a_left_over_costs_one_call_more_and_none_costs_nothing(tmp_path, monkeypatch):
+    done = []
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", lambda path: (done.append(path), unlink(path)))
+    write_durably(tmp_path / "request.json", b"content")
+    assert not done
+    (tmp_path / "request.part").touch()
+    write_durably(tmp_path / "request.json", b"content")
+    assert done == [tmp_path / "request.part"]

@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome
 from edge.dicom.arrival import spool_name
 from edge.dicom.commitment import Instance, Judge, Request
+from edge.enrolment.install import as_owner_of
 from edge.errors import ConfigError, CxrError
 from edge.infer.outcomes import OutcomeWriter, Picture
 from edge.intake.spool import Spool
@@ -313,3 +315,65 @@ def test_a_key_that_root_rotates_stays_the_devices_own(tmp_path):
     os.chown(path, 12345, 12346)
     rotate(path, None)
     assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (12345, 12346, 0o600)
+
+
+@pytest.fixture
+def board():
+    """A device whose state folder is that of another user, as on a board, and a file of root."""
+    with tempfile.TemporaryDirectory(prefix="cxr-key-") as name:
+        home = Path(name)
+        home.chmod(0o755)
+        set_up(home, "clinic-1", "Clinic", "mqtt://127.0.0.1:1")
+        config = home / "device.toml"
+        config.write_text(config.read_text().replace('"site.key"', '"state/identity/site.key"'))
+        identity = home / "state/identity"
+        identity.mkdir(mode=0o700)
+        os.rename(home / "site.key", identity / "site.key")
+        for path in (home / "state", identity, identity / "site.key"):
+            os.chown(path, 12345, 12346)
+        (home / "roots").mkdir(mode=0o700)
+        (home / "roots/own").write_text("root's own")
+        (home / "roots/own").chmod(0o600)
+        yield home
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+@pytest.mark.parametrize("do", ["rotate", "restore"])
+def test_a_link_in_the_folder_of_the_key_gives_nothing_of_root_away(board, monkeypatch, do):
+    config = ("--config", board / "device.toml")
+    identity = board / "state/identity"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(run("key", "paper", *config)[1]))
+    (identity / "site.part").symlink_to(board / "roots/own")
+    assert run("key", do, *config)[0] == 0
+    assert ((board / "roots/own").stat().st_uid, (board / "roots/own").read_text()) == (0, "root's own")
+    key = (identity / "site.key").lstat()
+    assert (key.st_uid, key.st_gid, stat.S_IFMT(key.st_mode), stat.S_IMODE(key.st_mode)) == (12345, 12346, stat.S_IFREG, 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone is more than the folder's owner")
+@pytest.mark.parametrize("do", ["show", "paper", "rotate", "restore"])
+def test_root_reads_and_writes_the_key_with_no_more_rights_than_the_device_has(board, monkeypatch, do):
+    """Where the folder itself is a link to one of root's."""
+    config = ("--config", board / "device.toml")
+    identity = board / "state/identity"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(run("key", "paper", *config)[1]))
+    os.rename(identity / "site.key", board / "roots/site.key")
+    identity.rmdir()
+    identity.symlink_to(board / "roots")
+    before = (board / "roots/site.key").read_bytes()
+    assert run("key", do, *config) == (2, "")
+    assert (board / "roots/site.key").read_bytes() == before
+    assert sorted(path.name for path in (board / "roots").iterdir()) == ["own", "site.key"]
+    assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone has groups to lay down")
+def test_root_lays_its_other_groups_down_too_and_takes_them_up_again(board):
+    before = os.getgroups()
+    os.setgroups([0, 4])
+    try:
+        with as_owner_of(board / "state"):
+            assert (os.geteuid(), os.getegid(), os.getgroups()) == (12345, 12346, [])
+        assert (os.geteuid(), os.getegid(), sorted(os.getgroups())) == (0, 0, [0, 4])
+    finally:
+        os.setgroups(before)
