@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 import broker.fleet.enrolling as enrolling
 import edge.durable
@@ -323,6 +325,64 @@ def test_a_disk_that_is_full_ends_no_aggregator(authority: Authority, tmp_path: 
     monkeypatch.setattr("os.pwrite", lambda *_: 0)
     reply = Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request)
     assert renewals.answers([Replied(reply, 0)]) == []
+
+
+def malformed(name: str, begin: bytes, instead: bytes) -> str:
+    """Return a request in which the bytes of the common name, or of its tag, are others."""
+    der = x509.load_pem_x509_csr(new_key_pair(name).request.encode()).public_bytes(serialization.Encoding.DER)
+    assert begin in der
+    body = base64.encodebytes(der.replace(begin, instead)).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "instead"),
+    [(b"c-1", b"\xff\xfe1"), (b"\x0c\x08clin", b"\x02\x08clin"), (b"\x0c\x08clin", b"\x03\x08clin")],
+    ids=["no UTF-8", "a number", "bits"],
+)
+def test_a_malformed_request_is_none_and_closes_the_question(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: bytes, instead: bytes
+) -> None:
+    one(authority, tmp_path / "out")
+    renewals = Renewals(authority)
+    [asked] = renewals.answers(heard("clinic-1"))
+    replies = (
+        Reply(device="clinic-1", id=asked.id, ok=True, request=malformed("clinic-1", begin, instead)),
+        Reply(device="clinic-1", id=asked.id, ok=False, detail="no"),
+        Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request),
+    )
+    for reply in replies * 2:
+        assert renewals.answers([Replied(reply, 0)]) == []
+        assert renewals.answers(heard("clinic-1")) == []  # its pause is kept
+    assert [record.message for record in caplog.records] == ["clinic-1 asks for a certificate in a way that is not understood."]
+
+
+def test_a_device_that_says_no_fills_no_log(authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one(authority, tmp_path / "out")
+    renewals = Renewals(authority)
+    [asked] = renewals.answers(heard("clinic-1"))
+    for _ in range(3):
+        assert renewals.answers([Replied(Reply(device="clinic-1", id=asked.id, ok=False, detail="no"), 0)]) == []
+    assert len(caplog.records) == 1
+
+
+def test_an_error_that_nobody_foresaw_holds_up_no_other_device(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("clinic-1", "clinic-2"):
+        one(authority, tmp_path / "out", name)
+    renewals = Renewals(authority)
+    right = renewals._ask
+
+    def ask(device: str) -> list[Command]:
+        if device == "clinic-1":
+            raise RecursionError
+        return right(device)
+
+    monkeypatch.setattr(renewals, "_ask", ask)
+    commands = renewals.answers([*heard("clinic-1"), *heard("clinic-2")])
+    assert [command.device for command in commands] == ["clinic-2"]
+    assert caplog.text.count("RecursionError).") == 1  # two messages, one sentence
 
 
 def test_what_does_not_fit_a_device(authority: Authority) -> None:
