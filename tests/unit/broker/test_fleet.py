@@ -136,7 +136,7 @@ def test_dates(authority: Authority, tmp_path: Path) -> None:
     assert content.use_before == (T0 + timedelta(days=30)).date()
     certificate = x509.load_pem_x509_certificate(content.identity.encode())
     assert certificate.not_valid_after_utc == T0 + timedelta(days=60 + 365)
-    assert certificate.not_valid_before_utc == T0 - timedelta(days=1)
+    assert certificate.not_valid_before_utc == authority.maker.certificate.not_valid_before_utc == T0 - timedelta(days=365)
     assert (content.url, content.https) == ("mqtts://centre.example:8883", "https://centre.example:8444")
     for name in ("ca", "broker", "aggregator", "operator", "dashboard", "centre"):
         read = x509.load_pem_x509_certificate((authority.folder / f"{name}.pem").read_bytes())
@@ -275,6 +275,22 @@ def test_when_a_device_is_asked(authority: Authority, tmp_path: Path, clock: Clo
     revoke(authority, "clinic-1")
     clock.now += timedelta(days=61)
     assert Renewals(authority).answers(heard("clinic-1")) == []
+
+
+def test_a_certificate_that_was_made_while_the_clock_ran_ahead_counts_at_once(
+    authority: Authority, tmp_path: Path, clock: Clock
+) -> None:
+    """Else the device that has put its earlier one away is let in by nobody for months."""
+    clock.now = T0 + timedelta(days=90)
+    one(authority, tmp_path / "out")
+    renewals = Renewals(authority)
+    [asked] = renewals.answers(heard("clinic-1"))
+    reply = Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request)
+    [command] = renewals.answers([Replied(reply, 0)])
+    assert command.certificate is not None
+    renew_servers(authority.folder, SETTINGS, clock.now)
+    for pem in (command.certificate.encode(), authority.files("broker").cert.read_bytes()):
+        assert x509.load_pem_x509_certificate(pem).not_valid_before_utc < T0
 
 
 def test_who_does_not_answer_is_asked_less_and_less_often(
