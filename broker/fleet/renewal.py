@@ -95,8 +95,9 @@ class Renewals:
         return []
 
     def _ask(self, device: str) -> list[Command]:
-        member = self._authority.fleet().members.get(device)
-        if member is None or (used := member.used) is None:
+        fleet = self._authority.fleet()
+        member = fleet.members.get(device)
+        if member is None or (used := member.used) is None or used.serial in fleet.revoked:
             return []  # of no interest: not ours, or revoked
         if used.by == "renewal" and self._authority.now() - used.made < self._authority.settings.renew_after:
             return []

@@ -177,6 +177,53 @@ def test_a_later_list_has_a_later_date_whatever_the_clock_says(authority: Author
     assert dates == sorted(set(dates))
 
 
+def test_who_is_on_the_list_stays_on_it_when_the_journal_comes_from_an_older_backup(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("clinic-1", "clinic-2"):
+        one(authority, tmp_path / "out", name)
+    journal = authority.folder / "journal.jsonl"
+    backup = journal.read_bytes()
+    used = authority.fleet().members["clinic-1"].used
+    assert used is not None
+    revoke(authority, "clinic-1")
+    before = x509.load_pem_x509_crl(authority.crl.read_bytes())
+    journal.write_bytes(backup)
+
+    back = Authority(authority.folder, authority.now)
+    renewals = Renewals(back)
+    assert renewals.revoked(used.serial), "nor is it let in by HTTPS"
+    assert renewals.answers(heard("clinic-1")) == []
+    assert not renewals.revoked("1")
+    revoke(back, "clinic-2")
+    after = x509.load_pem_x509_crl(authority.crl.read_bytes())
+    assert {entry.serial_number for entry in before} < {entry.serial_number for entry in after}
+    assert after.last_update_utc > before.last_update_utc, "OpenSSL takes the later one"
+    assert caplog.text.count("stay refused") == 1
+    one(back, tmp_path / "out", "clinic-1", again=True)
+    again = back.fleet().members["clinic-1"].used
+    assert again is not None
+    assert not renewals.revoked(again.serial)
+
+
+def test_who_is_revoked_while_its_files_are_written_is_not_enrolled(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(authority, tmp_path / "out")
+    right = enrolling._write
+
+    def write(to: Path, prepared: enrolling._Prepared) -> enrolling.Made:
+        revoke(Authority(authority.folder, authority.now), "clinic-1")
+        return right(to, prepared)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolling, "_write", write)
+        with pytest.raises(AuthorityError, match="clinic-1 was revoked meanwhile"):
+            one(authority, tmp_path / "out", again=True)
+    assert authority.fleet().members["clinic-1"].used is None
+    one(authority, tmp_path / "out", again=True)
+
+
 def test_a_clock_that_is_far_too_early_is_told_of(authority: Authority, tmp_path: Path, clock: Clock) -> None:
     clock.now = T0 - timedelta(days=1000)
     with pytest.raises(AuthorityError, match="set the clock"):
