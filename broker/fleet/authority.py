@@ -105,6 +105,8 @@ class Authority:
         self._fleet = Fleet()
         self._events = 0
         self._listed_taken = False
+        self.lists = 0
+        """How often this process has written the list of revoked certificates; the broker is to be told of each."""
 
     @property
     def ca(self) -> Path:
@@ -213,6 +215,7 @@ class Authority:
         if there is None or serials != there.serials:
             number = self._events if there is None else max(self._events, there.number + 1)
             write_durably(self.crl, self.maker.revocations(serials, number))
+            self.lists += 1
 
 
 def load_maker(folder: Path) -> Maker:

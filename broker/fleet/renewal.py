@@ -56,6 +56,8 @@ class Renewals:
         self._lock = threading.Lock()
         self._asked: dict[str, _Asked] = {}
         self._said = ""
+        self._behind = True
+        self._told: int | None = None
 
     def revoked(self, serial: str) -> bool:
         """Return whether a certificate counts no more. `serial` is hexadecimal, in any way of writing it.
@@ -74,10 +76,29 @@ class Renewals:
                 try:
                     commands += self._answer(decision)
                 except AuthorityError as error:
+                    self._behind = True
                     self._say_once(str(error))
                 except Exception as error:  # no message may end what takes results
                     self._say_once(f"a message could not be answered ({type(error).__name__}).", error)
+            self._follow()
         return commands
+
+    def follow(self) -> None:
+        """Have the list of revoked certificates follow the journal, and the broker the list. To be called at the start."""
+        with self._lock:
+            self._follow()
+
+    def _follow(self) -> None:
+        try:
+            if self._behind:  # the disk may have been full
+                with self._authority.turn():
+                    pass
+                self._behind = False
+            if self._told != self._authority.lists:
+                reload(self._authority)
+                self._told = self._authority.lists
+        except AuthorityError as error:
+            self._say_once(str(error))
 
     def _say_once(self, sentence: str, error: Exception | None = None) -> None:
         if sentence != self._said:
@@ -136,14 +157,10 @@ class Renewals:
         return [Command(device=reply.device, id=asked.id, verb="certificate", certificate=certificate)]
 
     def _installed(self, device: str, serial: str) -> None:
-        with self._authority.turn() as fleet:
-            before = len(fleet.revoked)
+        with self._authority.turn():  # the key that came in its file counts no more
             self._authority.record(Installed(self._authority.now(), device, serial))
-            changed = len(fleet.revoked) > before
         del self._asked[device]
         log.info("%s has renewed its certificate.", device)
-        if changed:  # the key that came in its file counts no more
-            reload(self._authority)
 
 
 def _requested(request: str, device: str) -> ec.EllipticCurvePublicKey | None:

@@ -448,6 +448,39 @@ def test_an_error_that_nobody_foresaw_holds_up_no_other_device(
     assert caplog.text.count("RecursionError).") == 1  # two messages, one sentence
 
 
+def listed(authority: Authority) -> set[str]:
+    return {f"{one.serial_number:x}" for one in x509.load_pem_x509_crl(authority.crl.read_bytes())}
+
+
+def test_a_list_that_could_not_be_written_is_made_good_and_the_broker_told(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(authority, tmp_path / "out")
+    told: list[set[str]] = []
+    monkeypatch.setattr("broker.fleet.renewal.reload", lambda asked: told.append(listed(asked)))
+    renewals = Renewals(authority)
+    renewals.follow()
+    assert told == [set()], "a list that was written before this process began may be news too"
+    [asked] = renewals.answers(heard("clinic-1"))
+    request = Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request)
+    assert renewals.answers([Replied(request, 0)])
+    with monkeypatch.context() as full:
+        full.setattr("broker.fleet.authority.write_durably", no_space)
+        assert renewals.answers([Replied(Reply(device="clinic-1", id=asked.id, ok=True), 0)]) == []
+    assert len(authority.fleet().revoked) == 1
+    assert (listed(authority), len(told)) == (set(), 1)
+    renewals.answers([])
+    renewals.answers([])
+    assert told[1:] == [authority.fleet().revoked]
+    authority.crl.unlink()  # or damaged
+    Renewals(Authority(authority.folder)).follow()
+    assert told[2:] == [authority.fleet().revoked]
+
+
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_what_does_not_fit_a_device(authority: Authority) -> None:
     root, stranger, pair = authority.maker, new_root("other", T0), new_key_pair("clinic-1")
     public, ca = pair.key.public_key(), certificate_pem(root.certificate)
