@@ -290,6 +290,8 @@ def test_a_table_is_checked_whole(authority: Authority, tmp_path: Path) -> None:
         (Wanted("there", "Clinic", "line 3"), "say --again"),
         (Wanted("x", "Clinic/", "line 3"), "no name of a facility"),
         (Wanted("", "Clinic", "line 3"), "no device name"),
+        (Wanted("x\n", "Clinic", "line 3"), "no device name"),
+        (Wanted("x", "Clinic\n", "line 3"), "no name of a facility"),
     ):
         with pytest.raises(AuthorityError, match=sentence):
             enrol(authority, [Wanted("a", "Clinic", "line 2"), second], tmp_path / "out", Options())
