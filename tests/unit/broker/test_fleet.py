@@ -503,5 +503,12 @@ def test_what_does_not_fit_a_device(authority: Authority) -> None:
             fits(certificate)
     with pytest.raises(Unfit, match="cannot be read"):
         require_fit("x", public, "clinic-1", ca)
+    sound = root.client("clinic-1", public, T0, year).public_bytes(serialization.Encoding.DER)
+    curve = bytes.fromhex("06082a8648ce3d030107")  # P-256
+    for begin, instead in ((b"c-1", b"\xff\xfe1"), (b"\x0c\x08clin", b"\x02\x08clin"), (curve, curve[:-1] + b"\x7f")):
+        assert begin in sound
+        body = base64.encodebytes(sound.replace(begin, instead)).decode()
+        with pytest.raises(Unfit, match="cannot be read"):
+            require_fit(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n", public, "clinic-1", ca)
     with pytest.raises(Unfit, match="its key cannot be read"):
         require_whole(certificate_pem(root.client("clinic-1", public, T0, year)).decode(), "clinic-1", ca.decode())
