@@ -118,6 +118,7 @@ def aggregate(
         own = found.files("broker")
         sync_ca, sync_cert, sync_key = sync_ca or found.ca, sync_cert or own.cert, sync_key or own.key
         renewals = Renewals(found)
+        renewals.follow()
         answers, revoked = renewals.answers, renewals.revoked
     listen = Listen.parse(sync, sync_ca, sync_cert, sync_key) if sync else None
     store = SqlStore(parse_url(database))
@@ -248,6 +249,11 @@ def mosquitto(folder: Path, port: int) -> None:
         found = Authority(folder)
         require_free_port("0.0.0.0", found.settings.mqtt_port)  # noqa: S104  # as its configuration says
         configuration = found.configuration
+        try:  # the list may be missing, damaged or behind, and the broker does not start without one
+            with found.turn():
+                pass
+        except BrokerError as error:
+            logging.getLogger(__name__).error("The list of revoked certificates stays as it is: %s", error)
     else:
         require_free_port("127.0.0.1", port)
         configuration = write_loopback(folder, port)

@@ -12,6 +12,7 @@ mosquitto.conf  mosquitto.acl  broker/                  Mosquitto's configuratio
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from broker.fleet.journal import Journal, locked
 from broker.fleet.standing import Event, Fleet
 from edge.contract.errors import UNREADABLE
 from edge.durable import write_durably
+
+log = logging.getLogger(__name__)
 
 AGGREGATOR, OPERATOR, DASHBOARD, CENTRE, BROKER = "aggregator", "operator", "dashboard", "centre", "broker"
 RESERVED = frozenset({AGGREGATOR, OPERATOR, DASHBOARD, CENTRE, BROKER})
@@ -101,6 +104,9 @@ class Authority:
         self._journal = Journal(self.folder / "journal.jsonl")
         self._fleet = Fleet()
         self._events = 0
+        self._listed_taken = False
+        self.lists = 0
+        """How often this process has written the list of revoked certificates; the broker is to be told of each."""
 
     @property
     def ca(self) -> Path:
@@ -142,12 +148,27 @@ class Authority:
         Raises:
             AuthorityError: if the journal cannot be read.
         """
+        # Before the journal: what the list says then, the journal said already, or it is an older one that was put back.
+        listed = None if self._listed_taken else _listed(self.crl)
         try:
             for event in self._journal.news():
                 self._take(event)
         except OSError as error:
             raise AuthorityError(f"The journal of {self.folder} cannot be read ({error.strerror}).") from None
+        if not self._listed_taken:
+            self._listed_taken = True
+            self._keep({f"{serial:x}" for serial in listed.serials} if listed else set())
         return self._fleet
+
+    def _keep(self, listed: set[str]) -> None:
+        """Let what was revoked once stay so, also where the journal came from a backup and does not know of it."""
+        if unknown := listed - self._fleet.revoked:
+            self._fleet.revoked |= unknown
+            log.error(
+                "%d certificates are in crl.pem and not revoked in the journal, as after a return to a backup. They stay refused: "
+                "revoke their devices again, or enrol them with --again.",
+                len(unknown),
+            )
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Fleet]:
@@ -190,8 +211,11 @@ class Authority:
 
     def _write_crl(self) -> None:
         serials = {int(serial, 16) for serial in self._fleet.revoked}
-        if serials != _listed(self.crl):
-            write_durably(self.crl, self.maker.revocations(serials, self._events))
+        there = _listed(self.crl)
+        if there is None or serials != there.serials:
+            number = self._events if there is None else max(self._events, there.number + 1)
+            write_durably(self.crl, self.maker.revocations(serials, number))
+            self.lists += 1
 
 
 def load_maker(folder: Path) -> Maker:
@@ -218,11 +242,21 @@ def require_private(folder: Path) -> None:
         raise AuthorityError(f"{folder} cannot be made or used ({error.strerror}).") from None
 
 
-def _listed(crl: Path) -> set[int] | None:
-    """Return the serials of a list; None where there is none that can be read."""
+@dataclass(frozen=True)
+class _List:
+    """A list of revoked certificates."""
+
+    serials: set[int]
+    number: int
+
+
+def _listed(crl: Path) -> _List | None:
+    """Return what a list says; None where there is none that can be read."""
     try:
-        return {one.serial_number for one in x509.load_pem_x509_crl(crl.read_bytes())}
-    except (OSError, ValueError):
+        read = x509.load_pem_x509_crl(crl.read_bytes())
+        number = read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        return _List({one.serial_number for one in read}, number)
+    except (OSError, ValueError, x509.ExtensionNotFound):
         return None
 
 

@@ -15,10 +15,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 LONG = timedelta(days=30 * 365)
 """How long the authority and the servers are good for: a whole fleet must not stop because a date came."""
 
-BACKDATED = timedelta(days=1)
-"""Certificates begin so long before they are made: a device whose clock is a little slow must not refuse the centre."""
-
 _ROOT_BACKDATED = timedelta(days=365)
+"""All certificates begin so long before the authority was made: a device whose clock is slow must not refuse the centre."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ class Maker:
         lasts: timedelta,
     ) -> x509.Certificate:
         until = min(now + lasts, self.certificate.not_valid_after_utc)
-        begins = max(now - BACKDATED, self.certificate.not_valid_before_utc)
+        # Not by the clock: one that runs ahead for an hour would make certificates that nobody takes until it was right.
+        begins = self.certificate.not_valid_before_utc
         builder = _builder(named(name), self.certificate.subject, key, begins, until)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)

@@ -91,7 +91,10 @@ def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options:
             made = [_write(folder, one) for one in prepared]  # takes long, and holds up nobody
         except OSError as error:
             raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.") from None
-        with authority.turn():
+        with authority.turn() as fleet:
+            for one in prepared:
+                if one.entry.serial in fleet.revoked:  # who revoked it does not want it in
+                    raise AuthorityError(f"{one.entry.device} was revoked meanwhile; no device was enrolled. Say it again.")
             authority.record(standing.Enrolment(now, [one.entry for one in prepared]))
     return made
 

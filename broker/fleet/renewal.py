@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -38,7 +37,7 @@ class _Asked:
     """What one device was asked.
 
     `since`: the certificate that it had then; a device that was enrolled again since is another. `serial`: of the one that was
-    sent, empty while its request is waited for.
+    sent, empty while its request is waited for. `closed`: what it answered was of no use; it is asked anew after the pause.
     """
 
     id: str
@@ -46,6 +45,7 @@ class _Asked:
     at: float
     pause_s: float = _FIRST_PAUSE_S
     serial: str = ""
+    closed: bool = False
 
 
 class Renewals:
@@ -56,6 +56,8 @@ class Renewals:
         self._lock = threading.Lock()
         self._asked: dict[str, _Asked] = {}
         self._said = ""
+        self._behind = True
+        self._told: int | None = None
 
     def revoked(self, serial: str) -> bool:
         """Return whether a certificate counts no more. `serial` is hexadecimal, in any way of writing it.
@@ -74,13 +76,34 @@ class Renewals:
                 try:
                     commands += self._answer(decision)
                 except AuthorityError as error:
+                    self._behind = True
                     self._say_once(str(error))
+                except Exception as error:  # no message may end what takes results
+                    self._say_once(f"a message could not be answered ({type(error).__name__}).", error)
+            self._follow()
         return commands
 
-    def _say_once(self, sentence: str) -> None:
+    def follow(self) -> None:
+        """Have the list of revoked certificates follow the journal, and the broker the list. To be called at the start."""
+        with self._lock:
+            self._follow()
+
+    def _follow(self) -> None:
+        try:
+            if self._behind:  # the disk may have been full
+                with self._authority.turn():
+                    pass
+                self._behind = False
+            if self._told != self._authority.lists:
+                reload(self._authority)
+                self._told = self._authority.lists
+        except AuthorityError as error:
+            self._say_once(str(error))
+
+    def _say_once(self, sentence: str, error: Exception | None = None) -> None:
         if sentence != self._said:
             self._said = sentence
-            log.error("Certificates are not renewed, or not all: %s", sentence)
+            log.error("Certificates are not renewed, or not all: %s", sentence, exc_info=error)
 
     def _answer(self, decision: Decision) -> list[Command]:
         match decision:
@@ -93,8 +116,9 @@ class Renewals:
         return []
 
     def _ask(self, device: str) -> list[Command]:
-        member = self._authority.fleet().members.get(device)
-        if member is None or (used := member.used) is None:
+        fleet = self._authority.fleet()
+        member = fleet.members.get(device)
+        if member is None or (used := member.used) is None or used.serial in fleet.revoked:
             return []  # of no interest: not ours, or revoked
         if used.by == "renewal" and self._authority.now() - used.made < self._authority.settings.renew_after:
             return []
@@ -107,9 +131,10 @@ class Renewals:
 
     def _on_reply(self, reply: Reply) -> list[Command]:
         asked = self._asked.get(reply.device)
-        if asked is None or asked.id != reply.id:
-            return []  # to somebody else, or to an earlier question
+        if asked is None or asked.id != reply.id or asked.closed:
+            return []  # to somebody else, to an earlier question, or once more
         if not reply.ok:
+            asked.closed = True
             log.warning("%s does not renew its certificate: %.200r.", reply.device, reply.detail)
             return []
         if asked.serial:
@@ -117,6 +142,7 @@ class Renewals:
                 self._installed(reply.device, asked.serial)
             return []
         if reply.request is None or (key := _requested(reply.request, reply.device)) is None:
+            asked.closed = True
             log.warning("%s asks for a certificate in a way that is not understood.", reply.device)
             return []
         authority, now = self._authority, self._authority.now()
@@ -131,25 +157,21 @@ class Renewals:
         return [Command(device=reply.device, id=asked.id, verb="certificate", certificate=certificate)]
 
     def _installed(self, device: str, serial: str) -> None:
-        with self._authority.turn() as fleet:
-            before = len(fleet.revoked)
+        with self._authority.turn():  # the key that came in its file counts no more
             self._authority.record(Installed(self._authority.now(), device, serial))
-            changed = len(fleet.revoked) > before
         del self._asked[device]
         log.info("%s has renewed its certificate.", device)
-        if changed:  # the key that came in its file counts no more
-            reload(self._authority)
 
 
 def _requested(request: str, device: str) -> ec.EllipticCurvePublicKey | None:
     """Return the key in a request, if it is a sound one for that device; else None."""
-    try:
+    try:  # what is malformed inside shows only when it is looked at
         read = x509.load_pem_x509_csr(request.encode("ascii"))
         key = read.public_key()
         sound = read.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        names = [name.value for name in read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except Exception:  # as a device sends it: whatever the parser raises, it is no request
         return None
-    names = [name.value for name in read.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if not sound or names != [device] or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         return None
     return key

@@ -86,6 +86,8 @@ def create_app(
             body = await _body(request)
             device, messages = await run_in_threadpool(_understood, None if peer is None else peer.name, body, buckets)
             decisions = [classify(message) for message in messages]
+            if peer is not None:  # a body may take its time
+                await run_in_threadpool(_require_counting, peer, revoked)
             receipts = await run_in_threadpool(_settled, settler, decisions)
             commands = await run_in_threadpool(answers, decisions)
         except _No as no:

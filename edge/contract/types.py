@@ -9,8 +9,11 @@ from msgspec import Meta
 MAX_SEQ = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 
-DeviceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="also MQTT user name and certificate name")]
-FacilityId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+# `(?!\n)`: to Python `$` is also where a final line feed follows. JSON Schema has no `\Z`.
+DeviceId = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$(?!\n)", description="also MQTT user name and certificate name")
+]
+FacilityId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$(?!\n)")]
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", description="random id made with the outbox")]
 Seq = Annotated[int, Meta(ge=1, le=MAX_SEQ, description="1, 2, 3 ... within an epoch, without holes")]
 Through = Annotated[int, Meta(ge=0, le=MAX_SEQ)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_crl
 
 from broker.aggregate import Aggregator
 from broker.cli import main
@@ -63,6 +64,23 @@ def test_ports_that_are_taken(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         fails(f"Port {port} on 127.0.0.1 cannot be used", "serve", "--db", tmp_path / "centre.db", "--port", port)
         fails(f"Port {port} on 127.0.0.1 cannot be used", "mosquitto", "--dir", tmp_path, "--port", port)
+
+
+def test_the_broker_starts_with_a_list_made_of_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, became = tmp_path / "authority", []
+    assert CliRunner().invoke(main, ["init", str(folder), "--host", "127.0.0.1", "--mqtt-port", str(free_port())]).exit_code == 0
+    whole = (folder / "crl.pem").read_bytes()
+    monkeypatch.setattr("broker.cli.find_mosquitto", lambda: "mosquitto")
+    monkeypatch.setattr("os.execv", lambda *arguments: became.append(arguments))
+    for damaged in (b"", whole[:100], None):
+        (folder / "crl.pem").unlink() if damaged is None else (folder / "crl.pem").write_bytes(damaged)
+        assert CliRunner().invoke(main, ["mosquitto", "--dir", str(folder)]).exit_code == 0
+        assert load_pem_x509_crl((folder / "crl.pem").read_bytes()).is_signature_valid(
+            load_pem_x509_certificate((folder / "ca.pem").read_bytes()).public_key()  # type: ignore[arg-type]
+        )
+    (folder / "journal.jsonl").write_bytes(b"?\n{}\n")  # then with the list that is there
+    assert CliRunner().invoke(main, ["mosquitto", "--dir", str(folder)]).exit_code == 0
+    assert became == [("mosquitto", ["mosquitto", "-c", str(folder / "mosquitto.conf")])] * 4
 
 
 def test_mosquitto_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

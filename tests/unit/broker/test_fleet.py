@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 import broker.fleet.enrolling as enrolling
 import edge.durable
@@ -134,7 +136,7 @@ def test_dates(authority: Authority, tmp_path: Path) -> None:
     assert content.use_before == (T0 + timedelta(days=30)).date()
     certificate = x509.load_pem_x509_certificate(content.identity.encode())
     assert certificate.not_valid_after_utc == T0 + timedelta(days=60 + 365)
-    assert certificate.not_valid_before_utc == T0 - timedelta(days=1)
+    assert certificate.not_valid_before_utc == authority.maker.certificate.not_valid_before_utc == T0 - timedelta(days=365)
     assert (content.url, content.https) == ("mqtts://centre.example:8883", "https://centre.example:8444")
     for name in ("ca", "broker", "aggregator", "operator", "dashboard", "centre"):
         read = x509.load_pem_x509_certificate((authority.folder / f"{name}.pem").read_bytes())
@@ -173,6 +175,53 @@ def test_a_later_list_has_a_later_date_whatever_the_clock_says(authority: Author
         assert crl.last_update_utc < T0
         dates.append(crl.last_update_utc)
     assert dates == sorted(set(dates))
+
+
+def test_who_is_on_the_list_stays_on_it_when_the_journal_comes_from_an_older_backup(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("clinic-1", "clinic-2"):
+        one(authority, tmp_path / "out", name)
+    journal = authority.folder / "journal.jsonl"
+    backup = journal.read_bytes()
+    used = authority.fleet().members["clinic-1"].used
+    assert used is not None
+    revoke(authority, "clinic-1")
+    before = x509.load_pem_x509_crl(authority.crl.read_bytes())
+    journal.write_bytes(backup)
+
+    back = Authority(authority.folder, authority.now)
+    renewals = Renewals(back)
+    assert renewals.revoked(used.serial), "nor is it let in by HTTPS"
+    assert renewals.answers(heard("clinic-1")) == []
+    assert not renewals.revoked("1")
+    revoke(back, "clinic-2")
+    after = x509.load_pem_x509_crl(authority.crl.read_bytes())
+    assert {entry.serial_number for entry in before} < {entry.serial_number for entry in after}
+    assert after.last_update_utc > before.last_update_utc, "OpenSSL takes the later one"
+    assert caplog.text.count("stay refused") == 1
+    one(back, tmp_path / "out", "clinic-1", again=True)
+    again = back.fleet().members["clinic-1"].used
+    assert again is not None
+    assert not renewals.revoked(again.serial)
+
+
+def test_who_is_revoked_while_its_files_are_written_is_not_enrolled(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(authority, tmp_path / "out")
+    right = enrolling._write
+
+    def write(to: Path, prepared: enrolling._Prepared) -> enrolling.Made:
+        revoke(Authority(authority.folder, authority.now), "clinic-1")
+        return right(to, prepared)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolling, "_write", write)
+        with pytest.raises(AuthorityError, match="clinic-1 was revoked meanwhile"):
+            one(authority, tmp_path / "out", again=True)
+    assert authority.fleet().members["clinic-1"].used is None
+    one(authority, tmp_path / "out", again=True)
 
 
 def test_a_clock_that_is_far_too_early_is_told_of(authority: Authority, tmp_path: Path, clock: Clock) -> None:
@@ -241,6 +290,8 @@ def test_a_table_is_checked_whole(authority: Authority, tmp_path: Path) -> None:
         (Wanted("there", "Clinic", "line 3"), "say --again"),
         (Wanted("x", "Clinic/", "line 3"), "no name of a facility"),
         (Wanted("", "Clinic", "line 3"), "no device name"),
+        (Wanted("x\n", "Clinic", "line 3"), "no device name"),
+        (Wanted("x", "Clinic\n", "line 3"), "no name of a facility"),
     ):
         with pytest.raises(AuthorityError, match=sentence):
             enrol(authority, [Wanted("a", "Clinic", "line 2"), second], tmp_path / "out", Options())
@@ -273,6 +324,22 @@ def test_when_a_device_is_asked(authority: Authority, tmp_path: Path, clock: Clo
     revoke(authority, "clinic-1")
     clock.now += timedelta(days=61)
     assert Renewals(authority).answers(heard("clinic-1")) == []
+
+
+def test_a_certificate_that_was_made_while_the_clock_ran_ahead_counts_at_once(
+    authority: Authority, tmp_path: Path, clock: Clock
+) -> None:
+    """Else the device that has put its earlier one away is let in by nobody for months."""
+    clock.now = T0 + timedelta(days=90)
+    one(authority, tmp_path / "out")
+    renewals = Renewals(authority)
+    [asked] = renewals.answers(heard("clinic-1"))
+    reply = Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request)
+    [command] = renewals.answers([Replied(reply, 0)])
+    assert command.certificate is not None
+    renew_servers(authority.folder, SETTINGS, clock.now)
+    for pem in (command.certificate.encode(), authority.files("broker").cert.read_bytes()):
+        assert x509.load_pem_x509_certificate(pem).not_valid_before_utc < T0
 
 
 def test_who_does_not_answer_is_asked_less_and_less_often(
@@ -325,6 +392,97 @@ def test_a_disk_that_is_full_ends_no_aggregator(authority: Authority, tmp_path: 
     assert renewals.answers([Replied(reply, 0)]) == []
 
 
+def malformed(name: str, begin: bytes, instead: bytes) -> str:
+    """Return a request in which the bytes of the common name, or of its tag, are others."""
+    der = x509.load_pem_x509_csr(new_key_pair(name).request.encode()).public_bytes(serialization.Encoding.DER)
+    assert begin in der
+    body = base64.encodebytes(der.replace(begin, instead)).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "instead"),
+    [(b"c-1", b"\xff\xfe1"), (b"\x0c\x08clin", b"\x02\x08clin"), (b"\x0c\x08clin", b"\x03\x08clin")],
+    ids=["no UTF-8", "a number", "bits"],
+)
+def test_a_malformed_request_is_none_and_closes_the_question(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: bytes, instead: bytes
+) -> None:
+    one(authority, tmp_path / "out")
+    renewals = Renewals(authority)
+    [asked] = renewals.answers(heard("clinic-1"))
+    replies = (
+        Reply(device="clinic-1", id=asked.id, ok=True, request=malformed("clinic-1", begin, instead)),
+        Reply(device="clinic-1", id=asked.id, ok=False, detail="no"),
+        Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request),
+    )
+    for reply in replies * 2:
+        assert renewals.answers([Replied(reply, 0)]) == []
+        assert renewals.answers(heard("clinic-1")) == []  # its pause is kept
+    assert [record.message for record in caplog.records] == ["clinic-1 asks for a certificate in a way that is not understood."]
+
+
+def test_a_device_that_says_no_fills_no_log(authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one(authority, tmp_path / "out")
+    renewals = Renewals(authority)
+    [asked] = renewals.answers(heard("clinic-1"))
+    for _ in range(3):
+        assert renewals.answers([Replied(Reply(device="clinic-1", id=asked.id, ok=False, detail="no"), 0)]) == []
+    assert len(caplog.records) == 1
+
+
+def test_an_error_that_nobody_foresaw_holds_up_no_other_device(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("clinic-1", "clinic-2"):
+        one(authority, tmp_path / "out", name)
+    renewals = Renewals(authority)
+    right = renewals._ask
+
+    def ask(device: str) -> list[Command]:
+        if device == "clinic-1":
+            raise RecursionError
+        return right(device)
+
+    monkeypatch.setattr(renewals, "_ask", ask)
+    commands = renewals.answers([*heard("clinic-1"), *heard("clinic-2")])
+    assert [command.device for command in commands] == ["clinic-2"]
+    assert caplog.text.count("RecursionError).") == 1  # two messages, one sentence
+
+
+def listed(authority: Authority) -> set[str]:
+    return {f"{one.serial_number:x}" for one in x509.load_pem_x509_crl(authority.crl.read_bytes())}
+
+
+def test_a_list_that_could_not_be_written_is_made_good_and_the_broker_told(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(authority, tmp_path / "out")
+    told: list[set[str]] = []
+    monkeypatch.setattr("broker.fleet.renewal.reload", lambda asked: told.append(listed(asked)))
+    renewals = Renewals(authority)
+    renewals.follow()
+    assert told == [set()], "a list that was written before this process began may be news too"
+    [asked] = renewals.answers(heard("clinic-1"))
+    request = Reply(device="clinic-1", id=asked.id, ok=True, request=new_key_pair("clinic-1").request)
+    assert renewals.answers([Replied(request, 0)])
+    with monkeypatch.context() as full:
+        full.setattr("broker.fleet.authority.write_durably", no_space)
+        assert renewals.answers([Replied(Reply(device="clinic-1", id=asked.id, ok=True), 0)]) == []
+    assert len(authority.fleet().revoked) == 1
+    assert (listed(authority), len(told)) == (set(), 1)
+    renewals.answers([])
+    renewals.answers([])
+    assert told[1:] == [authority.fleet().revoked]
+    authority.crl.unlink()  # or damaged
+    Renewals(Authority(authority.folder)).follow()
+    assert told[2:] == [authority.fleet().revoked]
+
+
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_what_does_not_fit_a_device(authority: Authority) -> None:
     root, stranger, pair = authority.maker, new_root("other", T0), new_key_pair("clinic-1")
     public, ca = pair.key.public_key(), certificate_pem(root.certificate)
@@ -345,5 +503,12 @@ def test_what_does_not_fit_a_device(authority: Authority) -> None:
             fits(certificate)
     with pytest.raises(Unfit, match="cannot be read"):
         require_fit("x", public, "clinic-1", ca)
+    sound = root.client("clinic-1", public, T0, year).public_bytes(serialization.Encoding.DER)
+    curve = bytes.fromhex("06082a8648ce3d030107")  # P-256
+    for begin, instead in ((b"c-1", b"\xff\xfe1"), (b"\x0c\x08clin", b"\x02\x08clin"), (curve, curve[:-1] + b"\x7f")):
+        assert begin in sound
+        body = base64.encodebytes(sound.replace(begin, instead)).decode()
+        with pytest.raises(Unfit, match="cannot be read"):
+            require_fit(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n", public, "clinic-1", ca)
     with pytest.raises(Unfit, match="its key cannot be read"):
         require_whole(certificate_pem(root.client("clinic-1", public, T0, year)).decode(), "clinic-1", ca.decode())

@@ -573,6 +573,19 @@ def test_a_revoked_certificate_is_refused_at_every_request(authority: Authority,
         assert [seq for _, _, seq in centre.store.outcomes] == [1]
 
 
+def test_who_is_revoked_while_its_request_is_on_its_way_delivers_nothing(authority: Authority) -> None:
+    asked: list[str] = []
+
+    def revoked(serial: str) -> bool:
+        asked.append(serial)
+        return len(asked) > 1  # the body is read in between
+
+    with serving(authority, revoked=revoked) as centre:
+        status, body, _ = centre.ask(batch(messages.result(seq=1)), authority.client("dev-a"), "/v1/sync", "POST")
+        assert (status, b"was revoked" in body) == (403, True)
+        assert not centre.store.outcomes
+
+
 def test_where_revocation_cannot_be_looked_up_nobody_is_let_in(authority: Authority) -> None:
     def revoked(serial: str) -> bool:
         raise AuthorityError("the journal is gone")
