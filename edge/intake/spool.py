@@ -90,6 +90,7 @@ class Spool:
         Args: max_bytes: what is larger is not copied from another file system; within one it costs no room.
 
         Raises:
+            BlockingIOError: if it was written while it was copied; it stays.
             OSError: if the file has gone, or cannot be moved out of its folder, or there is no room for a copy of it.
         """
         intake = self._name(path)
@@ -205,7 +206,8 @@ class Spool:
     def _carry_over(self, source: Path, target: Path, max_bytes: int) -> None:
         if not os.access(source.parent, os.W_OK):  # then the original stays, and would be copied at every look
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source.parent)
-        size = source.stat().st_size
+        before = _state(source)
+        size = before[1]
         for too_much, number in ((max_bytes, errno.EFBIG), (free_bytes(self.incoming) - LEAST_FREE, errno.ENOSPC)):
             if size > too_much:
                 raise OSError(number, os.strerror(number))
@@ -218,12 +220,21 @@ class Spool:
                     write.flush()
                     os.fsync(write.fileno())  # little by little, so that no single wait for the disk is long
                     self._progress()
+            if _state(source) != before:  # whoever wrote it was not finished
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), source)
             os.rename(part, target)
         except OSError:
             part.unlink(missing_ok=True)
             raise
         fsync_folder(self.incoming)
-        os.unlink(source)
+        if _state(source) == before:  # else it is taken again, as another one
+            os.unlink(source)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what is another after the file was written or replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def free_bytes(path: Path) -> int:

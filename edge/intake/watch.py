@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _UNFINISHED = (".part", ".tmp", ".partial", ".crdownload", ".filepart")
 
+_UNTOLD = 3
+"""How many times as long as others a file has to be quiet of which the system does not tell whether someone writes it."""
+
 
 class FolderWatch:
     """Moves finished files of one folder into the spool."""
@@ -74,7 +77,7 @@ class FolderWatch:
             size, changed = status.st_size, status.st_mtime_ns
             known = self._seen.get(name)
             since = known[2] if known and known[:2] == (size, changed) else now
-            if now - since >= self._settings.settle_s and not _being_written(self._folder / name):
+            if self._is_finished(self._folder / name, now - since):
                 taken += self._take(self._folder / name)
             else:
                 seen[name] = (size, changed, since)
@@ -90,11 +93,20 @@ class FolderWatch:
         """Stop listening."""
         self._notify.close()
 
+    def _is_finished(self, path: Path, quiet_s: float) -> bool:
+        """Whether a file has not changed for long enough, which is longer where nobody tells who writes it."""
+        if quiet_s < self._settings.settle_s:
+            return False
+        written = _being_written(path)
+        return quiet_s >= _UNTOLD * self._settings.settle_s if written is None else not written
+
     def _take(self, path: Path) -> bool:
         if not _is_candidate(path) or not self._may_take():
             return False
         try:
             self._spool.admit(path, self._max_bytes)
+        except BlockingIOError:
+            return False  # it is being written; the end of that has an event of its own, or a rescan finds it quiet
         except FileNotFoundError:
             return False  # renamed or removed meanwhile; its new name has an event of its own
         except OSError as error:
@@ -136,8 +148,11 @@ def _is_candidate(entry: os.DirEntry[str] | Path) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def _being_written(path: Path) -> bool:
-    """Whether some process has the file open for writing; False where the file system cannot tell (a network mount)."""
+def _being_written(path: Path) -> bool | None:
+    """Whether some process has the file open for writing; False where the file system cannot tell (a network mount).
+
+    None if the system does not tell this user, as of a file that another one has put there.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -146,6 +161,8 @@ def _being_written(path: Path) -> bool:
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
         return True
+    except PermissionError:
+        return None
     except OSError:
         return False
     else:

@@ -320,3 +320,55 @@ def test_what_came_while_nobody_watched_is_taken_when_it_has_settled(place, spoo
     watch_forever(watch, settings, Stop())
     watch.close()
     assert names(spool) == ["a.png"]
+
+
+@pytest.mark.parametrize("how", ["grows", "is written over"])
+def test_what_changes_while_it_is_copied_stays_for_the_next_round(elsewhere, spool, monkeypatch, how):
+    film = elsewhere / "a.png"
+    film.write_bytes(b"first half")
+    force = os.fsync
+
+    def written_meanwhile(handle):
+        monkeypatch.setattr(os, "fsync", force)
+        force(handle)
+        with film.open("r+b") as file:
+            file.seek(0, os.SEEK_END if how == "grows" else os.SEEK_SET)
+            file.write(b"other half")
+
+    monkeypatch.setattr(os, "fsync", written_meanwhile)
+    with pytest.raises(BlockingIOError):
+        spool.admit(film)
+    assert list(spool.incoming.iterdir()) == []
+    assert film.read_bytes().endswith(b"other half")
+    spool.admit(film)
+    assert spool.pending()[0].path.read_bytes().endswith(b"other half")
+
+
+def test_what_changes_while_it_is_copied_is_no_error_that_is_told(elsewhere, spool, monkeypatch, caplog):
+    def busy(path, max_bytes):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(spool, "admit", busy)
+    watch = FolderWatch(Watch(folder=str(elsewhere)), spool)
+    (elsewhere / "a.png").write_bytes(b"x")
+    assert watch.run_once(1.0) == 0
+    watch.close()
+    assert not caplog.records
+
+
+def test_a_file_of_another_user_has_to_be_quiet_for_longer(place, spool, monkeypatch):
+    """The system tells only a file's owner, or root, whether someone has it open."""
+
+    def refused(handle, command, argument):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    clock = [100.0]
+    (place / "inbox/a.png").write_bytes(b"x")
+    monkeypatch.setattr("edge.intake.watch.fcntl.fcntl", refused)
+    monkeypatch.setattr("edge.intake.watch.time.monotonic", lambda: clock[0])
+    watch = FolderWatch(Watch(folder=str(place / "inbox"), settle_s=2.0), spool)
+    taken = []
+    for clock[0] in (100.0, 102.1, 105.9, 106.1):
+        taken.append(watch.rescan())
+    watch.close()
+    assert taken == [0, 0, 0, 1]
