@@ -12,7 +12,7 @@ from broker.fleet.standing import Fleet, Member
 
 
 def standing_of(member: Member, now: datetime) -> str:
-    """Return how a device stands: ok, waiting (its file was not used yet), late (nor can it be any more), expired, revoked."""
+    """Return how a device stands: ok, waiting (its file was not used yet), late (too late now: revoke it), expired, revoked."""
     used = member.used
     if member.revoked or used is None:
         return "revoked"

@@ -255,7 +255,9 @@ def test_the_paper(authority: Authority, tmp_path: Path) -> None:
     first, second = made.paper.read_text().split(FORM_FEED)
     key = read_paper(line for line in second.splitlines()[1:] if line)
     assert key.key_id == made.key_id == authority.fleet().key_of["Clinic"]
-    assert "clinic-1.enrol" in first
+    assert "sudo ./install.sh --enrol clinic-1.enrol\n" in first
+    assert "cxr-edge enrol clinic-1.enrol --config" in first
+    assert "--profile" in first, "without one a new board gets no device.toml"
     assert key.secret.hex() not in first
     assert all(len(line) <= 100 for line in (*first.splitlines(), *second.splitlines()))
     later = paper("clinic-2", "Clinic", "CODE", T0.date(), None, key.key_id)
