@@ -73,7 +73,7 @@ class Maker:
         begins = self.certificate.not_valid_before_utc
         builder = _builder(named(name), self.certificate.subject, key, begins, until)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
+        builder = builder.add_extension(key_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         builder = builder.add_extension(_authority_key(self.certificate), critical=False)
         if hosts:
@@ -88,7 +88,7 @@ def new_root(name: str, now: datetime) -> Maker:
     begins, until = now - _ROOT_BACKDATED, now + LONG
     builder = _builder(named(name), named(name), key.public_key(), begins, until)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+    builder = builder.add_extension(key_usage(signs_certificates=True), critical=True)
     return Maker(builder.sign(key, hashes.SHA256()), key)
 
 
@@ -139,7 +139,8 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Return what a key may be used for: an authority's signs certificates and lists, all others sign what they send."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,
