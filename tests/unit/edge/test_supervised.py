@@ -150,9 +150,9 @@ def test_only_the_process_itself_is_believed(hearing, speaks):
 WORKER = """
 import os, sys, time
 from edge.unattended.notify import Notifier
-open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 notifier = Notifier.of_environment(float(sys.argv[2]))
-notifier.ready("works")
+notifier.ready("works")  # before it is seen: until then it would have the long time of a start
+open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
 while True:
     time.sleep(0.05)
     if not os.path.exists(sys.argv[1] + ".hang"):
