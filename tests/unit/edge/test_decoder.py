@@ -153,7 +153,7 @@ def test_a_large_film_of_16_bits_is_read_in_the_memory_of_a_small_board(suffix, 
     small = Image.fromarray(phantom(1, width=400, height=500))
     values = np.asarray(small.resize((4000, 5000), Image.Resampling.BICUBIC)).astype(np.uint16) * 257
     Image.fromarray(values).save(tmp_path / f"film{suffix}", **({"compress_level": 1} if suffix == ".png" else {}))
-    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=256))
+    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=112))
     try:
         assert isinstance(decoder.decode(tmp_path / f"film{suffix}"), Ready)
     finally:
