@@ -23,4 +23,5 @@ def test_films_of_16_megapixels_are_read_and_delivered_within_272_mib(tmp_path):
     assert seen.delivered == len(films) == 7
     assert seen.shown == 6
     assert (seen.killed, seen.ended) == (0, [])
+    assert seen.peaks["dicom"] < 40, "the listener has loaded what reads pixels"
     assert 100 < seen.at_rest < seen.peak < seen.limit

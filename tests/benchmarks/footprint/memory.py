@@ -154,7 +154,6 @@ def _drawing(film: Path, settings: Settings, group: MemoryGroup | None) -> Itera
         command if group is None else group.command(command),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # which the page has from `cxr-edge`
     )
     assert child.stdin is not None
     child.stdin.write(msgspec.msgpack.encode(order_of(film, None, settings.decode, turn_of(Path(settings.state)))))
