@@ -151,7 +151,7 @@ def aggregate(
 @click.option(
     "--revoked-too",
     is_flag=True,
-    help="also what a card has exported that was replaced or revoked since, where you know that it was in nobody else's hands before",
+    help="also what a card has exported that was replaced or revoked since, where you know that nobody else had it before",
 )
 def import_files(
     files: tuple[Path, ...],

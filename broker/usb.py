@@ -65,8 +65,8 @@ def import_file(
             device = _device(sealed, authority)
             if revoked(f"{sealed.sender.serial_number:x}"):
                 raise Unsealable(
-                    f"the certificate of {device} was revoked; if it has a new one, export again there. If its card is gone and was in "
-                    "nobody else's hands before this was exported, --revoked-too takes it"
+                    f"the certificate of {device} was revoked; if it has a new one, export again there. If its card is gone, and "
+                    "nobody else had it before this was exported, --revoked-too takes it"
                 )
             messages = _messages(sealed, centre, device)
             while batch := list(islice(messages, _BATCH)):
