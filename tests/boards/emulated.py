@@ -29,7 +29,7 @@ from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import Target
 from tests.boards.compiled import compile_missing
 from tests.boards.int8_outputs import outputs
-from tests.support.board_device import CONFIG, PROGRAM, bring_enrolment, drop, serving, unpack
+from tests.support.board_device import PROGRAM, ask, bring_enrolment, drop, serving, unpack
 from tests.support.board_root import Board, board, debian_root
 from tests.support.centre import ROOT
 from tests.support.clinic import small_picture
@@ -103,7 +103,7 @@ def prove(kind: Kind, scratch: Path) -> Report:
         with report.step("install and enrol"):
             _install(device, kind, package, fleet)
         with report.step("check"):
-            device.must(PROGRAM, "check", "--config", CONFIG, timeout_s=900)
+            ask(device, "check", timeout_s=900)
         with report.step("networks"):
             report.figures |= _compare_networks(device, scratch, kind.others)
         with report.step("classify"):
