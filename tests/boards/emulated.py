@@ -1,9 +1,10 @@
-"""`make arm64`: from nothing to a result delivered from an emulated ARM device; `make armhf` the same for 32 bits.
+"""`make arm64`: from nothing to a result delivered from an emulated ARM device; `make armhf` the same for 32 bits, `make arm64-trixie`
+for Debian 13 with its Python 3.13.
 
 A Debian system of the architecture is made and run by qemu, with no network but loopback. In it, from the offline package alone:
 the installer, `cxr-edge check`, the networks on the golden and other inputs, `cxr-edge classify`, the tests of the outbox, and the
 whole device, which delivers to Mosquitto and an aggregator of this machine. What came out is printed and written to
-build/<architecture>.json. The exit status is 0 only if all of it is as on this machine.
+build/<target>.json. The exit status is 0 only if all of it is as on this machine.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ _NEEDED_BY_TESTS = ("pytest", "pytest-timeout", "hypothesis")
 
 @dataclass(frozen=True)
 class Kind:
-    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system needs."""
+    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system has and is."""
 
     debian: str
     machine: str
     profile: str
     packages: tuple[str, ...] = ("python3",)
+    python: str = "311"
+    suite: str = "bookworm"
     same_runtime: bool = True
     """Whether it has the runtime of this machine: the other one rounds otherwise (docs/adr/0012), and answers alike."""
     others: tuple[str, ...] = ()
@@ -63,6 +66,7 @@ class Kind:
 
 KINDS = {
     "arm64": Kind("arm64", "aarch64", "raspberry-pi-4", others=("cortex-a53", "cortex-a76")),
+    "arm64-trixie": Kind("arm64", "aarch64", "raspberry-pi-5", python="313", suite="trixie"),
     "armhf": Kind("armhf", "armv7l", "raspberry-pi-32bit", ("python3", "python3-numpy", "python3-pil"), same_runtime=False),
 }
 
@@ -92,12 +96,12 @@ def prove(kind: Kind, scratch: Path) -> Report:
         AssertionError: if a step fails, with what was said.
     """
     report, began = Report(), time.monotonic()
-    target = Target(kind.machine, "311")
+    target = Target(kind.machine, kind.python)
     with report.step("offline package"):
         compile_missing(target, kind.debian, scratch)
         package = collect(target)
     with report.step("Debian system"):
-        root = debian_root(kind.debian, kind.packages)
+        root = debian_root(kind.debian, kind.packages, kind.suite)
     with board(root, scratch / "board") as device:
         fleet = make_fleet(scratch / "centre")
         with report.step("install and enrol"):
@@ -109,7 +113,7 @@ def prove(kind: Kind, scratch: Path) -> Report:
         with report.step("classify"):
             report.figures |= _compare_readings(device, scratch)
         with report.step("tests of the outbox"):
-            report.figures["outbox_tests"] = _test_outbox(device, scratch)
+            report.figures["outbox_tests"] = _test_outbox(device, scratch, target.python_version)
         with report.step("deliver"):
             report.figures |= _deliver(device, fleet, scratch)
     report.figures["seconds"] = round(time.monotonic() - began)
@@ -174,10 +178,10 @@ def _answer(reading: dict[str, Any]) -> list[Any]:
     return [reading.get(key) for key in ("status", "label", "abstained")]
 
 
-def _test_outbox(device: Board, scratch: Path) -> int:
+def _test_outbox(device: Board, scratch: Path, python: str) -> int:
     """Run the tests of what must not be lost against the installed software; return how many passed."""
     tools, tests = scratch / "tools", scratch / "tests"
-    wanted = ["install", "-qq", "--disable-pip-version-check", "--target", str(tools), "--python-version", "3.11"]
+    wanted = ["install", "-qq", "--disable-pip-version-check", "--target", str(tools), "--python-version", python]
     wanted += ["--only-binary=:all:", "--implementation", "py", "--platform", "any", *_NEEDED_BY_TESTS]
     subprocess.run([sys.executable, "-m", "pip", *wanted], check=True)
     (tests / "tests/unit/edge").mkdir(parents=True)
@@ -245,7 +249,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         report = prove(kind, Path(scratch))
     figures = report.figures
-    place = ROOT / "build" / f"{kind.debian}.json"
+    place = ROOT / "build" / f"{sys.argv[1]}.json"
     place.parent.mkdir(exist_ok=True)
     place.write_text(json.dumps({**figures, "steps": report.steps}, indent=1) + "\n", "utf-8")
     for name, value in figures.items():
