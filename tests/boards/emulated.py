@@ -1,5 +1,6 @@
-"""`make arm64`: from nothing to a result delivered from an emulated ARM device; `make armhf` the same for 32 bits, `make arm64-trixie`
-for Debian 13 with its Python 3.13.
+"""`make arm64`: from nothing to a result delivered from an emulated ARM device.
+
+`make armhf` does the same for 32 bits, `make arm64-trixie` for Debian 13 with its Python 3.13.
 
 A Debian system of the architecture is made and run by qemu, with no network but loopback. In it, from the offline package alone:
 the installer, `cxr-edge check`, the networks on the golden and other inputs, `cxr-edge classify`, the tests of the outbox, and the
