@@ -186,6 +186,15 @@ def test_bad_input_is_refused_in_one_sentence_and_leaves_nothing(root: Path, bla
         not_root = made.run("setpriv", "--reuid=65534", "--clear-groups", "/root/package/install.sh")
         assert not_root.returncode != 0
 
+        unpack(made, collect(Target("aarch64", "311"), tmp_path), "/root/arm")
+        assert refused(made, *ENROL, package="/root/arm") == (
+            "This package is for aarch64, and this is an x86_64 machine: take the one for x86_64."
+        )
+        made.write("/root/meminfo", "MemTotal:         415000 kB\n")
+        made.must("mount", "--bind", "/root/meminfo", "/proc/meminfo")
+        assert refused(made, *ENROL[:4], "--profile", "amd64").startswith("This board has 405 MB of memory, and ")
+        made.must("umount", "/proc/meminfo")
+
         made.must("sh", "-c", "cd /root/package && printf x >>requirements.txt")
         assert refused(made, *ENROL) == (
             "This package is damaged (requirements.txt is not what it was): copy it anew and unpack it again."
