@@ -45,9 +45,13 @@ class Commissioning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of the decoding process, for each picture."""
+    """Limits of the decoding process, for each picture.
 
-    memory_mb: Annotated[int, Meta(ge=256, le=1_048_576)] = 1024
+    `memory_mb`: what the process may hold, with some 30 of its libraries; a film that needs more is answered with `decoder_memory`.
+    The page draws a film within the same limit, and not while another is being read.
+    """
+
+    memory_mb: Annotated[int, Meta(ge=96, le=1_048_576)] = 1024
     timeout_s: Seconds = 30.0
     max_file_mb: Megabytes = 128
     max_megapixels: Megabytes = 64

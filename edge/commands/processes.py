@@ -65,6 +65,7 @@ def watch(arguments: Arguments) -> None:
 def infer(arguments: Arguments) -> None:
     device = begin("infer", arguments)
     from edge.pixels.decoder import Decoder
+    from edge.pixels.turn import turn_of
     from edge.unattended.lifecycle import Stop, only_one
     from edge.unattended.notify import Notifier
 
@@ -72,7 +73,8 @@ def infer(arguments: Arguments) -> None:
     notifier = Notifier.of_environment(2 * device.decode.timeout_s + LONGEST_S)
     stop = Stop(notifier.finishing)
     with only_one(Path(device.state), "infer"):
-        decoder = Decoder(device.decode)  # first, so that it starts on another core while the model is loaded here
+        # First, so that it starts on another core while the model is loaded here.
+        decoder = Decoder(device.decode, turn_of(Path(device.state)))
         try:
             _infer_with(device, decoder, stop, notifier)
         finally:
@@ -131,11 +133,14 @@ def dicom(arguments: Arguments) -> None:
     if device.dicom is None:
         raise CxrError(f"{arguments.config} has no [dicom] table, so there is nobody to listen to.")
     from edge.capacity import Capacity
-    from edge.dicom.arrival import Admission
-    from edge.dicom.commitment import Judge, Requests
-    from edge.dicom.listener import Listener, be_silent, limits_of
-    from edge.dicom.peers import own_peer, parse_peers
-    from edge.dicom.reports import Reporter, connector
+    from edge.pixels.lean_pydicom import lean_pydicom
+
+    with lean_pydicom("numpy", "PIL"):  # an object is stored as it came: its pixels are looked at by `infer`
+        from edge.dicom.arrival import Admission
+        from edge.dicom.commitment import Judge, Requests
+        from edge.dicom.listener import Listener, be_silent, limits_of
+        from edge.dicom.peers import own_peer, parse_peers
+        from edge.dicom.reports import Reporter, connector
     from edge.intake.spool import Spool
     from edge.unattended.lifecycle import Stop, only_one
     from edge.unattended.notify import Notifier
@@ -209,6 +214,7 @@ def page(arguments: Arguments) -> None:
     from edge.page.session import Sessions, load_pin
     from edge.page.studies import Studies
     from edge.page.upload import Uploads
+    from edge.pixels.turn import turn_of
     from edge.requests import Requests
     from edge.unattended.lifecycle import only_one
     from edge.unattended.notify import Notifier
@@ -228,7 +234,7 @@ def page(arguments: Arguments) -> None:
             facility=device.facility,
             studies=Studies(state, reading, LocalStore(state), requests),
             uploads=Uploads(state, Spool(state), device.decode.max_bytes),
-            films=Films(device.decode),
+            films=Films(device.decode, turn_of(state)),
             health=Health(state, names(device), reading, capacity, manifest, device.hot_c, certificate),
             checking=Checking(state, device.commissioning, manifest, device.model.threshold),
             sessions=sessions,

@@ -28,6 +28,7 @@ from edge.pacs.storing import BrokeOff, NotTaken, associated, echo, store, takes
 from edge.pacs.study import find_header
 from edge.pixels.decode import Limits, decode_file
 from edge.pixels.decoder_protocol import read_frame, write_frame
+from edge.pixels.memory_limit import limit_memory
 from edge.unattended.hardening import forbid_core_dumps
 from edge.unattended.lifecycle import end_with
 
@@ -89,7 +90,11 @@ def _made(order: Order, kind: str, header: Dataset, outcome: AnyOutcome, film: P
         return None
     try:
         image = decode_file(film, Limits(order.max_bytes, order.max_pixels)).image
-    except (ImageError, OSError):  # removed for room at this moment, or damaged on the disk: the report is what counts
+    except (
+        ImageError,
+        MemoryError,
+        OSError,
+    ):  # removed for room just now, damaged, or too large for here: the report is what counts
         return None
     heated = order.heat is not None and not outcome.abstained
     return make_capture(header, film, outcome, draw_answer(image, outcome, order.heat), heated)
@@ -102,7 +107,7 @@ def main() -> None:
     # The whole group may get them. What is in hand is finished all the same, and then the parent ends this.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 2**20,) * 2)
+    limit_memory(memory_mb * 2**20)
     forbid_core_dumps()
     be_silent()
     out = os.fdopen(os.dup(1), "wb")

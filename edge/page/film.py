@@ -23,7 +23,7 @@ _KEPT_BYTES = 8 * 2**20
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the child is to draw. max_pixels, max_bytes: see `edge.pixels.decode.Limits`."""
+    """What the child is to draw. max_pixels, max_bytes: see `edge.pixels.decode.Limits`; turn: the file of `edge.pixels.turn`."""
 
     path: str
     side: int
@@ -32,13 +32,28 @@ class Order(msgspec.Struct, frozen=True):
     max_pixels: int
     memory_mb: int
     cpu_s: int
+    turn: str
+
+
+def order_of(path: Path, heat: Heat | None, limits: Decode, turn_file: Path) -> Order:
+    """Return the order for a film within the limits of [decode]."""
+    return Order(
+        path=str(path),
+        side=SIDE,
+        heat=heat,
+        max_bytes=limits.max_bytes,
+        max_pixels=limits.max_pixels,
+        memory_mb=limits.memory_mb,
+        cpu_s=max(int(limits.timeout_s), 1),
+        turn=str(turn_file),
+    )
 
 
 class Films:
-    """Draws films, one at a time: two films of a large detector at once are more memory than a small board has."""
+    """Draws films, one at a time and none while `infer` reads one: two at once are more memory than a small board has."""
 
-    def __init__(self, limits: Decode) -> None:
-        self._limits = limits
+    def __init__(self, limits: Decode, turn_file: Path) -> None:
+        self._limits, self._file = limits, turn_file
         self._turn = asyncio.Lock()
         self._kept: dict[tuple[Path, Heat | None], bytes] = {}
 
@@ -61,15 +76,7 @@ class Films:
             del self._kept[next(iter(self._kept))]
 
     async def _drawn(self, path: Path, heat: Heat | None) -> bytes | None:
-        order = Order(
-            path=str(path),
-            side=SIDE,
-            heat=heat,
-            max_bytes=self._limits.max_bytes,
-            max_pixels=self._limits.max_pixels,
-            memory_mb=self._limits.memory_mb,
-            cpu_s=max(int(self._limits.timeout_s), 1),
-        )
+        order = order_of(path, heat, self._limits, self._file)
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

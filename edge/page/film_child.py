@@ -15,6 +15,8 @@ import msgspec
 from edge.infer.heat_picture import fit, with_heat
 from edge.page.film import Order
 from edge.pixels.decode import Limits, decode_file
+from edge.pixels.memory_limit import limit_memory
+from edge.pixels.turn import turn
 from edge.unattended.hardening import forbid_core_dumps
 
 
@@ -32,14 +34,15 @@ def main() -> None:
     """Read the order, keep to its limits, write the picture; exit status 1 if there is none."""
     forbid_core_dumps()
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Order)
-    resource.setrlimit(resource.RLIMIT_AS, (order.memory_mb * 2**20,) * 2)
+    limit_memory(order.memory_mb * 2**20)
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_s, order.cpu_s + 1))
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders write to stdout now and then
     try:
-        drawn = draw(order)
+        with turn(Path(order.turn)):
+            drawn = draw(order)
     except Exception:
         sys.exit(1)
     out.write(drawn)

@@ -6,10 +6,8 @@ pixel is decoded; the child's memory and time limits stand behind them for what 
 
 from __future__ import annotations
 
-import contextlib
 import struct
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +16,8 @@ from PIL import Image, ImageChops
 
 from edge.errors import Unreadable
 from edge.pixels.headers import NO_HEADERS, Headers
+from edge.pixels.lean_pydicom import lean_pydicom
+from edge.pixels.memory_limit import loading, require_memory
 from edge.pixels.preprocess import Frame, to_image
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _DICOM_MAGIC_AT = 128
 _ROWS_AT_ONCE = 64
+_NUMPY_TAKES = 48 * 2**20
+"""With 32 MiB that it maps and never touches here."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,8 @@ def decode_file(path: Path, limits: Limits = Limits(), tell: Callable[[Headers],
     with path.open("rb") as file:
         start = file.read(_DICOM_MAGIC_AT + 4)
         if start[_DICOM_MAGIC_AT:] == b"DICM":
-            with _unseen("gdcm", "jpeg_ls"):
+            with loading(), lean_pydicom():
                 from edge.pixels.dicom_pixels import decode_dicom  # pydicom costs 0.2 s to import, and most files do not need it
-
             return decode_dicom(path, limits, tell)
         file.seek(0)
         return _decode_raster(file, start, limits)
@@ -93,19 +94,6 @@ def colour_to_gray(image: Image.Image) -> tuple[Image.Image, float]:
     least = ImageChops.darker(ImageChops.darker(red, green), blue)
     counts = ImageChops.subtract(most, least).histogram()
     return image.convert("L"), sum(value * count for value, count in enumerate(counts)) / sum(counts)
-
-
-@contextlib.contextmanager
-def _unseen(*modules: str) -> Iterator[None]:
-    """Let pydicom find none of these, which it would load at once: 20 MB and 40 ms that uncompressed DICOM need not pay."""
-    hidden = [] if "pydicom" in sys.modules else [name for name in modules if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def _open(file: BinaryIO, start: bytes) -> Image.Image:
@@ -161,7 +149,9 @@ def _from_deep(image: Image.Image) -> Frame:
 
     By strips: numpy wants eight bytes for each pixel of what is clipped here, which a whole film has not to spare on a small board.
     """
-    import numpy as np  # costs the process 50 ms and 20 MB, which the usual PNG and JPEG need not pay
+    require_memory(_NUMPY_TAKES)  # an import that is refused memory half-way says so in many ways
+    with loading():
+        import numpy as np  # costs the process 50 ms and 7 MB, which the usual PNG and JPEG need not pay
 
     def strip(top: int) -> np.ndarray:
         values = np.asarray(image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, image.height))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -14,9 +15,17 @@ import msgspec
 from edge.config import Decode
 from edge.pixels.decoder_process import DecoderProcess
 from edge.pixels.decoder_protocol import Answer, NotReady, Request, await_frame, frame
+from edge.pixels.turn import turn
+
+log = logging.getLogger(__name__)
 
 _ENDED_BY = {-signal.SIGXCPU: "decoder_timeout", -signal.SIGKILL: "decoder_memory"}
 """SIGXCPU is the CPU limit; SIGKILL comes from the kernel when the machine is out of memory."""
+
+_ENDED = {"event": "decoder_ended"}
+
+_PATIENCE_S = 30.0
+"""For the page to have drawn a film; part of the minute that a piece of work may take beside its decoding."""
 
 T = TypeVar("T")
 
@@ -26,8 +35,9 @@ _DIED = frozenset({"decoder_crashed", "decoder_memory"})
 class Decoder:
     """Decodes one file at a time in a child process. Not for several threads."""
 
-    def __init__(self, limits: Decode) -> None:
-        self._limits = limits
+    def __init__(self, limits: Decode, turn_file: Path | None = None) -> None:
+        """`turn_file`: see `edge.pixels.turn`; None where nobody else decodes."""
+        self._limits, self._turn = limits, turn_file
         self._answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
         self._child = self._start()
 
@@ -52,6 +62,10 @@ class Decoder:
             Exception: what `work` raises; the child's answer is then thrown away.
         """
         path.stat()
+        with turn(self._turn, _PATIENCE_S):
+            return self._decode_while(path, work)
+
+    def _decode_while(self, path: Path, work: Callable[[], T]) -> tuple[Answer, T]:
         request = Request(os.fsencode(path), self._limits.max_bytes, self._limits.max_pixels)
         order = frame(msgspec.msgpack.encode(request))
         asked = self._ask(order)
@@ -63,7 +77,8 @@ class Decoder:
         answer = self._answer(asked)
         # A child that dies says little about the picture (the machine may be short of memory, someone may have ended it):
         # each picture has a second chance. One that hangs had all its time.
-        if isinstance(answer, NotReady) and answer.reason in _DIED:
+        if isinstance(answer, NotReady) and answer.reason in _DIED and answer.detail:
+            log.warning("the decoding process ended (%s); the picture is tried again", answer.detail, extra=_ENDED)
             answer = self._answer(self._ask(order))
         return answer, done
 

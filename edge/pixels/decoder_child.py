@@ -25,11 +25,14 @@ from edge.names import printable
 from edge.pixels.decode import Limits, decode_file
 from edge.pixels.decoder_protocol import Answer, NotReady, Ready, Request, read_frame, write_frame
 from edge.pixels.headers import NO_HEADERS, Headers
+from edge.pixels.memory_limit import give_back, keep_nothing, limit_memory
 from edge.pixels.preprocess import preprocess_image
 from edge.pixels.quality import check_quality
 from edge.unattended.hardening import forbid_core_dumps
 
 _KEEP_MEMORY_S = 5.0
+_KEEP_FROM_MB = 256
+"""With less a board has none to keep: the page may draw a film before the next one comes."""
 
 
 def answer(request: Request) -> Answer:
@@ -70,26 +73,32 @@ def serve(requests: BinaryIO, answers: BinaryIO, memory_mb: int, cpu_seconds: in
     """Answer requests within the limits until the parent closes its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes its end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    memory = memory_mb * 1024 * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    limit_memory(memory_mb * 2**20)
     forbid_core_dumps()
     # Decoders complain about damaged files with the file's name, which may be a patient's; what matters is in the answer.
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     decoder = msgspec.msgpack.Decoder(Request)
-    # The memory of one picture is kept for the next: a film's thousand pages cost 3 ms to get anew and 1 ms to give back.
-    Image.core.set_blocks_max(1)  # type: ignore[attr-defined]
+    keeps = memory_mb >= _KEEP_FROM_MB
+    if keeps:
+        # The memory of one picture is kept for the next: a film's thousand pages cost 3 ms to get anew and 1 ms to give back.
+        Image.core.set_blocks_max(1)  # type: ignore[attr-defined]
+    else:
+        keep_nothing()
     while (content := _next_request(requests)) is not None:
         spent = resource.getrusage(resource.RUSAGE_SELF)
         soft = int(spent.ru_utime + spent.ru_stime) + cpu_seconds + 1
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
         write_frame(answers, msgspec.msgpack.encode(answer(decoder.decode(content))))
+        if not keeps:
+            give_back()
 
 
 def _next_request(requests: BinaryIO) -> bytes | None:
     """Wait for a request; give the kept memory back when none comes for a while."""
     if not select.select([requests], [], [], _KEEP_MEMORY_S)[0]:
         Image.core.clear_cache()  # type: ignore[attr-defined]
+        give_back()
     return read_frame(requests)
 
 

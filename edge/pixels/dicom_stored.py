@@ -8,7 +8,6 @@ loads them all when it is imported; here a decoder is loaded when a picture need
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from pydicom.uid import (
 from edge.errors import Unreadable
 from edge.pixels.codestream import JPEG_2000, JPEG_LS, Codestream, read_codestream
 from edge.pixels.dicom_rle import decode_rle
+from edge.pixels.memory_limit import loading, require_memory
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 Cells = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
-_OPENJPEG_TAKES, _GDCM_TAKES = 10, 18
+_OPENJPEG_TAKES, _GDCM_TAKES = 9, 14
 """Bytes for each sample, with what is made of its output; measured by the least limits at which films were read."""
+_TEXT_AT_ONCE = 1 << 20
 _COMPRESSED = _LOSSY | {JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless}
 
 
@@ -96,8 +97,6 @@ def _unsigned(cells: npt.NDArray[Any]) -> Cells:
 def _run_length(data: Dataset) -> Stored:
     samples, bits = int(data.get("SamplesPerPixel", 1)), int(data.BitsAllocated)
     content = _taken(data)
-    # What its planes are put together of, and the picture that is made of them.
-    _require_memory(int(data.Rows) * int(data.Columns) * samples * (bits // 8 + 4))
     cells = decode_rle(content, int(data.Rows), int(data.Columns), samples, bits // 8)
     whole = _unsigned(cells if bits == 8 else cells.view("<u2"))[..., 0]
     return Stored(whole[..., 0] if samples == 1 else _in_rgb(whole, data), bits)
@@ -180,16 +179,8 @@ def _by_libjpeg(content: bytes, data: Dataset) -> Cells:
         return np.asarray(image)
 
 
-def _require_memory(size: int) -> None:
-    """Raise MemoryError unless so many bytes may be taken: some decoders call a refusal damage, or end the process at one."""
-    try:
-        mmap.mmap(-1, size).close()
-    except OSError:
-        raise MemoryError from None
-
-
 def _by_openjpeg(content: bytes, stream: Codestream) -> Cells:
-    _require_memory(stream.rows * stream.columns * stream.samples * _OPENJPEG_TAKES)
+    require_memory(stream.rows * stream.columns * stream.samples * _OPENJPEG_TAKES)
     from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
     with Jpeg2KImageFile(io.BytesIO(content)) as image:
@@ -204,7 +195,8 @@ def _by_openjpeg(content: bytes, stream: Codestream) -> Cells:
 def _by_charls(content: bytes, stream: Codestream) -> Cells:
     _check_end(content)
     try:
-        import jpeg_ls
+        with loading():
+            import jpeg_ls
     except ImportError:
         raise Unreadable("unsupported_encoding", "JPEG-LS needs pyjpegls, which this device does not have") from None
     decoded, header = jpeg_ls.decode_pixel_data(content)
@@ -215,11 +207,12 @@ def _by_charls(content: bytes, stream: Codestream) -> Cells:
 
 def _by_gdcm(content: bytes, stream: Codestream) -> Cells:
     _check_end(content)
-    _require_memory(
+    require_memory(
         stream.rows * stream.columns * stream.samples * _GDCM_TAKES
     )  # before the import, which short of memory says that there is no such library
     try:
-        import gdcm
+        with loading():
+            import gdcm
     except ImportError:
         raise Unreadable("unsupported_encoding", "this JPEG needs python-gdcm, which this device does not have") from None
     fragment = gdcm.Fragment()
@@ -238,11 +231,22 @@ def _by_gdcm(content: bytes, stream: Codestream) -> Cells:
     # `gdcm.Image.GetBuffer` would do too, and hands out whatever lay in memory where decoding fails.
     if not codec.Decode(element, decoded):
         raise Unreadable("damaged", "the JPEG picture cannot be decompressed")
-    # The wrapper hands out bytes as text.
-    return _shaped(decoded.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape"), stream)
+    return _shaped(_bytes_of(decoded.GetByteValue()), stream)
 
 
-def _shaped(decoded: bytes | bytearray, stream: Codestream, shape: tuple[int, ...] = ()) -> Cells:
+def _bytes_of(value: Any) -> npt.NDArray[np.uint8]:
+    """Return what gdcm's wrapper hands out as text; encoded whole it would take three times its length for a moment."""
+    text = value.GetBuffer()
+    # gdcm makes a number of a length in its text alone.
+    whole, done = np.empty(int(str(value.ComputeLength())), np.uint8), 0
+    for start in range(0, len(text), _TEXT_AT_ONCE):
+        part = text[start : start + _TEXT_AT_ONCE].encode("utf-8", "surrogateescape")
+        whole[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        done += len(part)
+    return whole[:done]
+
+
+def _shaped(decoded: bytes | bytearray | npt.NDArray[np.uint8], stream: Codestream, shape: tuple[int, ...] = ()) -> Cells:
     cells = _unsigned(np.frombuffer(decoded, "u1" if stream.bits <= 8 else "<u2"))
     needed = stream.rows * stream.columns * stream.samples
     if cells.size not in (needed, needed + needed % 2):  # gdcm makes an odd number of bytes even

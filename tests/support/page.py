@@ -110,7 +110,7 @@ def served_page(state: Path, decode: Decode = Decode()) -> Iterator[ServedPage]:
         facility="Test clinic",
         studies=Studies(state, reading, local, requests),
         uploads=Uploads(state, Spool(state), decode.max_bytes),
-        films=Films(decode),
+        films=Films(decode, state / "turn"),
         health=Health(state, ("watch", "infer", "relay"), reading, capacity, manifest),
         checking=Checking(state, Commissioning(readings=0), manifest, None),
         sessions=Sessions(partial(load_pin, state / PIN_FILE)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ class MemoryGroup:
 
     path: Path
     version: int
+    made: float
+    """When, on the clock of `time.monotonic`, which is that of the kernel's log."""
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return a command that enters the group and becomes `arguments`."""
@@ -34,6 +37,12 @@ class MemoryGroup:
         """Return how many of its processes the kernel has ended for want of memory."""
         lines = (self.path / _NAMES[self.version][1]).read_text("ascii").splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+    def victims(self) -> list[int]:
+        """Return the process ids of those, as far as the kernel's log is open to this user and still has them."""
+        said = re.compile(rf"\d+,\d+,(\d+),.*;oom-kill:.*/{re.escape(self.path.name)},.*,pid=(\d+),")
+        found = [match for record in _kernel_log() if (match := said.match(record))]
+        return [int(match[2]) for match in found if int(match[1]) / 1e6 > self.made - 1]
 
 
 @contextlib.contextmanager
@@ -63,8 +72,23 @@ def _made(limit: int) -> MemoryGroup | None:
         if version == 2:
             with contextlib.suppress(OSError):
                 (path / "memory.swap.max").write_text("0", "ascii")
-        return MemoryGroup(path, version)
+        return MemoryGroup(path, version, time.monotonic())
     return None
+
+
+def _kernel_log() -> list[str]:
+    """Return its records, `level,number,microseconds,flags;text` each; none where it may not be read."""
+    records: list[str] = []
+    with contextlib.suppress(OSError):
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            with contextlib.suppress(BlockingIOError):  # its end
+                while True:
+                    with contextlib.suppress(BrokenPipeError):  # a record was overwritten meanwhile
+                        records.append(os.read(log, 8192).decode("utf-8", "replace"))
+        finally:
+            os.close(log)
+    return records
 
 
 def _own() -> tuple[Path, int]:

@@ -14,19 +14,23 @@ _FETCHED = ROOT / "build" / "wheelhouse" / "fetched"
 
 
 def measure(target: Target, scratch: Path) -> float | None:
-    """Return MiB; None for a target without a lock. Bytecode is that of this Python, which differs little from another's.
+    """Return MiB, without what is the system's own; None for a target of which something was to be compiled and is not there.
+
+    Bytecode is that of this Python, which differs little from another's.
 
     Raises:
         NotCollected: if pip cannot fetch a file of the lock.
     """
-    if not target.lock.exists():
+    lines = {line.partition("==")[0]: line for line in target.lock.read_text("utf-8").splitlines() if "==" in line}
+    built = {_name(wheel): wheel for wheel in target.built.glob("*.whl")}
+    if not target.compiled <= built.keys():
         return None
-    fetched, unpacked = _FETCHED / target.name, scratch / target.name
-    options = ["download", "--quiet", "--no-deps", "--require-hashes", f"--dest={fetched}", f"--requirement={target.lock}"]
+    fetched, unpacked, published = _FETCHED / target.name, scratch / target.name, scratch / f"{target.name}.txt"
+    published.write_text("".join(f"{line}\n" for name, line in lines.items() if name not in target.compiled), "utf-8")
+    options = ["download", "--quiet", "--no-deps", "--require-hashes", f"--dest={fetched}", f"--requirement={published}"]
     pip(target, [*options, *target.pip_options()])
-    names = {line.partition("==")[0] for line in target.lock.read_text("utf-8").splitlines() if "==" in line}
-    for wheel in fetched.glob("*.whl"):
-        if wheel.name.partition("-")[0].lower().replace("_", "-").replace(".", "-") in names:
+    for wheel in (*fetched.glob("*.whl"), *(built[name] for name in target.compiled)):
+        if _name(wheel) in lines:
             with zipfile.ZipFile(wheel) as content:
                 content.extractall(unpacked)
     for name in _OWN:
@@ -37,3 +41,7 @@ def measure(target: Target, scratch: Path) -> float | None:
                 copy.write_bytes(path.read_bytes())
     compileall.compile_dir(unpacked, quiet=2, workers=2)
     return sum(path.stat().st_size for path in unpacked.rglob("*") if path.is_file()) / 2**20
+
+
+def _name(wheel: Path) -> str:
+    return wheel.name.partition("-")[0].lower().replace("_", "-").replace(".", "-")

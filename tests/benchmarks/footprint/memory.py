@@ -20,10 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tomllib
 
+from edge.config import Device as Settings
 from edge.config import load_config
+from edge.page.film import order_of
 from edge.page.session import make_pin
+from edge.pixels.turn import turn_of
 from edge.privacy.pseudonym import make_site_key
 from tests.benchmarks.figures import pss_kib
 from tests.benchmarks.footprint.cgroup import MemoryGroup, memory_group
@@ -39,14 +43,19 @@ SYSTEM_MB = 128
 
 @dataclass
 class Memory:
-    """What was seen of one profile, in MiB. peaks: proportional set size by process. films: encoding -> what became of it."""
+    """What was seen of one profile, in MiB. peaks: proportional set size by process. films: encoding -> what became of it.
+
+    killed: how many the kernel ended for want of memory; ended: which, as far as its log says. shown: how many the page could draw.
+    """
 
     limit: int
     limited: bool
     peak: float = 0.0
     at_rest: float = 0.0
     killed: int = 0
+    ended: list[str] = field(default_factory=list)
     delivered: int = 0
+    shown: int = 0
     peaks: dict[str, float] = field(default_factory=dict)
     films: dict[str, str] = field(default_factory=dict)
 
@@ -124,12 +133,36 @@ def _feed(device: Device, seen: Memory, group: MemoryGroup | None, films: Mappin
         part = device.inbox / f".{film.name}.part"
         shutil.copyfile(film, part)
         os.rename(part, device.inbox / film.name)
-        wait_for(lambda number=number: _last(device) >= number, f"an outcome of {name}", 400)  # type: ignore[misc]
-        seen.films[name] = _outcome(device, number)
+        with _drawing(film, settings, group) as child:
+            watch.also(child)
+            wait_for(lambda number=number: _last(device) >= number, f"an outcome of {name}", 400)  # type: ignore[misc]
+            seen.films[name] = _outcome(device, number)
+            seen.shown += child.wait(400) == 0
     wait_for(lambda: device.waiting() == 0, "all receipts", 120)
     seen.delivered = _last(device)
     seen.peak, seen.peaks = watch.stop()
-    seen.killed = group.killed() if group is not None else 0
+    if group is not None:
+        seen.killed = group.killed()
+        seen.ended = [watch.names.get(pid, "unknown") for pid in group.victims()]
+
+
+@contextlib.contextmanager
+def _drawing(film: Path, settings: Settings, group: MemoryGroup | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Draw a film as the page does when somebody looks at it, at the worst of times: while `infer` reads one as large."""
+    command = [sys.executable, "-m", "edge.page.film_child"]
+    child = subprocess.Popen(
+        command if group is None else group.command(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert child.stdin is not None
+    child.stdin.write(msgspec.msgpack.encode(order_of(film, None, settings.decode, turn_of(Path(settings.state)))))
+    child.stdin.close()
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 def _outbox(device: Device) -> bool:
@@ -155,13 +188,22 @@ class _Watch:
     def __init__(self, device: Device, group: MemoryGroup | None) -> None:
         self._device, self._group = device, group
         self._whole, self._peaks = 0.0, dict[str, float]()
+        self._drawing: int | None = None
+        self.names: dict[int, str] = {}
+        """Every process that was seen."""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def also(self, drawing: subprocess.Popen[bytes]) -> None:
+        """Look at what draws a film too."""
+        self._drawing = drawing.pid
+
     def now(self) -> float:
         """Return what they hold together, MiB."""
-        parts = {name: pss_kib(pid) / 1024 for name, pid in self._device.pids().items()}
+        pids = self._device.pids() | ({"drawing": self._drawing} if self._drawing is not None else {})
+        self.names |= {pid: name for name, pid in pids.items()}
+        parts = {name: pss_kib(pid) / 1024 for name, pid in pids.items()}
         for name, value in parts.items():
             self._peaks[name] = max(self._peaks.get(name, 0.0), value)
         return self._group.anonymous() / 2**20 if self._group is not None else sum(parts.values())

@@ -8,13 +8,15 @@ from typing import Any
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "footprint.md"
 START, END = "<!-- footprint: start -->", "<!-- footprint: end -->"
 
+_WITHOUT_START = ("decoder", "drawing", "run")
+
 
 def tables(figures: dict[str, Any]) -> str:
     """Return Markdown for the content of build/footprint.json."""
     lines = [f"Measured on {figures['machine']}.", ""]
     lines += [
-        "| profile | installed | limit | at rest | peak | film | read | ended for memory |",
-        "|---|---|---|---|---|---|---|---|",
+        "| profile | installed | limit | at rest | peak | film | read | shown | ended for memory |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_profile(name, seen) for name, seen in figures["profiles"].items()]
     lines += ["", "What was not read, and why:", ""]
@@ -26,11 +28,15 @@ def tables(figures: dict[str, Any]) -> str:
     }
     lines += [f"- {line}" for line in missing] or ["- nothing"]
     processes = list(figures["start_s"])
-    lines += ["", "| | " + " | ".join(processes) + " | decoder | run |", "|---|" + "---|" * (len(processes) + 2)]
+    lines += [
+        "",
+        "| | " + " | ".join((*processes, *_WITHOUT_START)) + " |",
+        "|---|" + "---|" * (len(processes) + len(_WITHOUT_START)),
+    ]
     start = " | ".join(f"{figures['start_s'][name]:.2f} s" for name in processes)
-    lines.append(f"| serves after | {start} | | |")
+    lines.append(f"| serves after | {start} |" + " |" * len(_WITHOUT_START))
     for name, seen in figures["profiles"].items():
-        peaks = " | ".join(f"{seen['peaks'].get(process, 0):.0f}" for process in (*processes, "decoder", "run"))
+        peaks = " | ".join(f"{seen['peaks'].get(process, 0):.0f}" for process in (*processes, *_WITHOUT_START))
         lines.append(f"| {name}, peak | {peaks} |")
     return "\n".join(lines) + "\n"
 
@@ -40,8 +46,9 @@ def _profile(name: str, seen: dict[str, Any]) -> str:
     read = sum(said == "result" for said in films)
     installed = "?" if seen["installed"] is None else f"{seen['installed']:.0f} MiB"
     limit = f"{seen['limit']} MiB" + ("" if seen["limited"] else ", not enforced")
+    ended = str(seen["killed"]) + (f" ({', '.join(seen['ended'])})" if seen["ended"] else "")
     cells = [installed, limit, f"{seen['at_rest']:.0f} MiB", f"{seen['peak']:.0f} MiB", f"{seen['megapixels']} MP"]
-    return f"| {name} | " + " | ".join([*cells, f"{read} of {len(films)}", str(seen["killed"])]) + " |"
+    return f"| {name} | " + " | ".join([*cells, f"{read} of {len(films)}", f"{seen['shown']}", ended]) + " |"
 
 
 def write(figures: dict[str, Any], page: Path = PAGE) -> None:

@@ -153,7 +153,7 @@ def test_a_large_film_of_16_bits_is_read_in_the_memory_of_a_small_board(suffix, 
     small = Image.fromarray(phantom(1, width=400, height=500))
     values = np.asarray(small.resize((4000, 5000), Image.Resampling.BICUBIC)).astype(np.uint16) * 257
     Image.fromarray(values).save(tmp_path / f"film{suffix}", **({"compress_level": 1} if suffix == ".png" else {}))
-    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=256))
+    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=112))
     try:
         assert isinstance(decoder.decode(tmp_path / f"film{suffix}"), Ready)
     finally:
@@ -163,7 +163,7 @@ def test_a_large_film_of_16_bits_is_read_in_the_memory_of_a_small_board(suffix, 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1], ids=lambda syntax: syntax.name.split(" (")[0])
 def test_a_film_too_large_for_the_memory_is_not_called_damaged(syntax, tmp_path):
     dicom(tmp_path / "film.dcm", np.zeros((5000, 4000), np.uint16), bits=12, syntax=syntax)
-    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=256))
+    decoder = Decoder(Decode(timeout_s=30.0, memory_mb=112))
     try:
         assert decoder.decode(tmp_path / "film.dcm").reason == "decoder_memory"
     finally:

@@ -309,7 +309,7 @@ async def gone():
 def test_a_film_is_drawn_in_a_process_of_its_own_and_a_bad_one_is_none(tmp_path):
     Image.fromarray(phantom(1, width=1500, height=1200)).save(tmp_path / "film.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
-    films = Films(Decode())
+    films = Films(Decode(), tmp_path / "turn")
 
     async def both():
         hot = Heat(1, 1, b"\xff")
@@ -325,7 +325,7 @@ def test_a_film_is_drawn_in_a_process_of_its_own_and_a_bad_one_is_none(tmp_path)
 
 def test_a_film_that_nobody_waits_for_any_more_is_not_drawn_and_the_last_ones_are_kept(tmp_path, children):
     Image.fromarray(phantom(1)).save(tmp_path / "film.png")
-    films, hot = Films(Decode()), Heat(1, 1, b"\xff")
+    films, hot = Films(Decode(), tmp_path / "turn"), Heat(1, 1, b"\xff")
 
     async def taps():
         asked = [films.draw(tmp_path / "film.png", heat, gone) for heat in (None, hot)]
@@ -339,7 +339,7 @@ def test_a_film_that_nobody_waits_for_any_more_is_not_drawn_and_the_last_ones_ar
 
 
 def test_what_is_kept_of_films_has_a_limit(monkeypatch, tmp_path):
-    films = Films(Decode())
+    films = Films(Decode(), tmp_path / "turn")
 
     async def drawn(path, heat):
         return bytes(3 * 2**20)
@@ -378,7 +378,7 @@ def test_a_film_that_takes_too_long_is_given_up(tmp_path, monkeypatch, children,
     monkeypatch.setattr(asyncio, "TimeoutError", kind)
     monkeypatch.setattr(asyncio, "wait_for", too_long)
     Image.fromarray(phantom(1)).save(tmp_path / "film.png")
-    films = Films(msgspec.structs.replace(Decode(), timeout_s=0.001))
+    films = Films(msgspec.structs.replace(Decode(), timeout_s=0.001), tmp_path / "turn")
     assert asyncio.run(films.draw(tmp_path / "film.png", None, stays)) is None
     assert [child.returncode for child in children] == [-signal.SIGKILL]
 
@@ -387,7 +387,7 @@ def test_a_film_whose_page_is_told_to_stop_leaves_no_process(tmp_path, children)
     Image.fromarray(phantom(1)).save(tmp_path / "film.png")
 
     async def stopped():
-        drawing = asyncio.ensure_future(Films(Decode()).draw(tmp_path / "film.png", None, stays))
+        drawing = asyncio.ensure_future(Films(Decode(), tmp_path / "turn").draw(tmp_path / "film.png", None, stays))
         while not children:
             await asyncio.sleep(0.001)
         drawing.cancel()

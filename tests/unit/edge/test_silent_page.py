@@ -75,7 +75,7 @@ class Clinic:
                 facility="Clinic",
                 studies=Studies(home, reading, local, self.requests),
                 uploads=Uploads(home, spool, 1000),
-                films=Films(Decode()),
+                films=Films(Decode(), home / "turn"),
                 health=Health(home, ("watch", "infer", "relay"), reading, capacity, manifest),
                 checking=Checking(home, Commissioning(readings=readings), manifest if readable else None, None),
                 sessions=sessions,
