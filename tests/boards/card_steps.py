@@ -96,11 +96,14 @@ def first_boot(bench: Bench) -> Figures:
         ),
         "status_says_who": "This board is clinic-1 of Clinic 1." in status,
         "status_says_where": "10.0.2.15" in status,
+        "name_servers_are_the_networks": machine.answers('test "$(readlink /etc/resolv.conf)" = /run/NetworkManager/resolv.conf'),
         "files_of_the_enrolment_are_gone": not [name for name in left if name.endswith((".enrol", ".code"))],
         "no_password_opens_it": not machine.must("sudo cut -d : -f 2 /etc/shadow | grep '^[$]' || true").strip(),
         "memory_is_limited": "memory" in machine.must("cat /sys/fs/cgroup/cgroup.controllers").split(),
         "swap_in_memory": "/dev/zram0" in machine.must("cat /proc/swaps"),
-        "watchdog_is_fed": machine.answers("systemctl show -p RuntimeWatchdogUSec | grep 14s && sudo fuser -s /dev/watchdog0"),
+        "watchdog_is_fed": machine.answers(
+            "systemctl show -p RuntimeWatchdogUSec | grep 14s && sudo ls -l /proc/1/fd | grep /dev/watchdog"
+        ),
     }
 
 
