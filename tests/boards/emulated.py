@@ -18,8 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import Target
 from tests.boards.compiled import compile_missing
 from tests.boards.int8_outputs import outputs
+from tests.boards.report import Report
 from tests.support.board_device import PROGRAM, ask, bring_enrolment, drop, serving, unpack
 from tests.support.board_root import Board, board, debian_root
 from tests.support.centre import ROOT
@@ -70,24 +70,6 @@ KINDS = {
     "arm64-trixie": Kind("arm64", "aarch64", "raspberry-pi-5", python="313", suite="trixie"),
     "armhf": Kind("armhf", "armv7l", "raspberry-pi-32bit", ("python3", "python3-numpy", "python3-pil"), same_runtime=False),
 }
-
-
-@dataclass
-class Report:
-    """What came out; seconds of each step beside it."""
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    steps: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time one step, and say that it begins and what it took."""
-        sys.stdout.write(f"{name} ... ")
-        sys.stdout.flush()
-        began = time.monotonic()
-        yield
-        self.steps[name] = round(time.monotonic() - began, 1)
-        sys.stdout.write(f"{self.steps[name]} s\n")
 
 
 def prove(kind: Kind, scratch: Path) -> Report:
