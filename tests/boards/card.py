@@ -19,7 +19,8 @@ from typing import Any
 
 from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import Target
-from tests.boards.card_steps import STEPS, Bench
+from tests.boards.card_bench import Bench
+from tests.boards.card_steps import STEPS
 from tests.boards.report import Report
 from tests.support.card_device import CardDevice
 from tests.support.card_image import Card, golden_card

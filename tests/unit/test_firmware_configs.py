@@ -243,4 +243,4 @@ def test_the_page_about_boards_says_of_each_profile_what_was_tried():
     assert set(rows[0][1:]) == names
     cells = [cell for row in rows[2:] for cell in row[1:]]
     assert all(len(row) == len(rows[0]) for row in rows)
-    assert set(cells) == {"x86", "emulated", "stand-in", "not tried", "-"}
+    assert set(cells) == {"x86", "emulated", "virtual", "stand-in", "not tried", "-"}
