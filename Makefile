@@ -3,7 +3,7 @@
 PY_OF_BOARD := $(PY)
 override PY := .venv/bin/python
 
-.PHONY: demo test check arm64 armhf bench soak format reference footprint supply-chain audit pictures locks wheelhouse clean
+.PHONY: demo test check arm64 arm64-trixie armhf card bench soak format reference footprint supply-chain audit pictures locks wheelhouse clean
 .PHONY: setup-demo setup-all programs
 
 demo: setup-demo
@@ -20,10 +20,15 @@ check: setup-all
 	.venv/bin/lint-imports --no-logo
 	$(PY) -m firmware_configs.supply_chain audit --offline
 
-# From nothing to a result delivered from an emulated board: build/arm64.json, build/armhf.json. As root.
-arm64 armhf: setup-all programs
+# From nothing to a result delivered from an emulated board: build/arm64.json and so on. As root.
+arm64 arm64-trixie armhf: setup-all programs
 	@scripts/ensure-programs qemu-user-static
 	$(PY) -m tests.boards.emulated $@
+
+# The golden card in a virtual machine, from nothing to a device that loses nothing: build/card.json. As root; an hour or more.
+card: setup-all programs
+	@scripts/ensure-programs qemu-system-x86 mtools dosfstools openssh-client
+	$(PY) -m tests.boards.card $(STEPS)
 
 bench: setup-all programs
 	$(PY) -m tests.benchmarks

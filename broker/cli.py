@@ -148,6 +148,11 @@ def aggregate(
 @click.option("--cert", type=_file, help="the centre's certificate, the one that devices have as [usb] centre")
 @click.option("--key", type=_file, help="private key of --cert")
 @click.option("--receipts", type=_folder, help="where the receipts for the devices are written; without it beside each file")
+@click.option(
+    "--revoked-too",
+    is_flag=True,
+    help="also what a card has exported that was replaced or revoked since, where you know that nobody else had it before",
+)
 def import_files(
     files: tuple[Path, ...],
     database: str,
@@ -156,6 +161,7 @@ def import_files(
     cert: Path | None,
     key: Path | None,
     receipts: Path | None,
+    revoked_too: bool,
 ) -> None:
     """Take in what was carried here in sealed FILEs, and write the receipts to carry back. Stop the aggregator meanwhile."""
     from broker.usb import import_file
@@ -168,7 +174,9 @@ def import_files(
 
         found = Authority(authority)
         own = found.files("centre")
-        ca, cert, key, revoked = ca or found.ca, cert or own.cert, key or own.key, Renewals(found).revoked
+        ca, cert, key = ca or found.ca, cert or own.cert, key or own.key
+        if not revoked_too:
+            revoked = Renewals(found).revoked
     if ca is None or cert is None or key is None:
         raise BrokerError("Say --authority, or --ca, --cert and --key.")
     try:

@@ -64,7 +64,10 @@ def import_file(
             sealed = open_sealed(file)
             device = _device(sealed, authority)
             if revoked(f"{sealed.sender.serial_number:x}"):
-                raise Unsealable(f"the certificate of {device} was revoked; if it has a new one, export again there")
+                raise Unsealable(
+                    f"the certificate of {device} was revoked; if it has a new one, export again there. If its card is gone, and "
+                    "nobody else had it before this was exported, --revoked-too takes it"
+                )
             messages = _messages(sealed, centre, device)
             while batch := list(islice(messages, _BATCH)):
                 receipts += settler.settle([classify(message) for message in batch])

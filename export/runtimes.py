@@ -11,17 +11,17 @@ from edge.network.classify import new_interpreter
 New = Callable[[bytes, int], Any]
 
 
-def without_xnnpack(model: bytes, threads: int) -> Any:
-    """Return an interpreter whose int8 kernels are those of tflite-runtime 2.14.
+def reference_kernels(model: bytes, threads: int) -> Any:
+    """Return an interpreter that computes what tflite-runtime 2.14 does on 32-bit ARM.
 
-    That wheel does not hand int8 to XNNPACK. LiteRT without its delegate has the same kernels: every output of 153 pictures was the
-    same to the bit (ADR 0012), and `tests/unit/export/test_runtimes.py` compares them with the wheel in `make soak`.
+    That wheel does not hand int8 to XNNPACK, and its kernels for ARM round as TFLite's reference kernels do; those for x86, of the
+    same version, do not. LiteRT's reference kernels give the same to the bit, six times slower (ADR 0012; `make armhf` compares
+    every output with the wheel on emulated ARM).
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    return Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=kernels)
+    return Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
 
 
-RUNTIMES: Mapping[Runtime, New] = {"ai-edge-litert": new_interpreter, "tflite-runtime": without_xnnpack}
+RUNTIMES: Mapping[Runtime, New] = {"ai-edge-litert": new_interpreter, "tflite-runtime": reference_kernels}
 """What makes an interpreter like that runtime's."""

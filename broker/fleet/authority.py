@@ -191,7 +191,7 @@ class Authority:
     def alone(self) -> Iterator[None]:
         """Keep others from enrolling meanwhile, without holding up those who renew or revoke. Raises AuthorityError."""
         try:
-            with locked(self.folder / "enrolling.lock"):
+            with locked(self.folder / "enrolling.lock", patience_s=60.0):
                 yield
         except OSError as error:
             raise AuthorityError(f"The authority in {self.folder} cannot be written ({error.strerror or error}).") from None

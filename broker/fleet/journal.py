@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -59,8 +60,12 @@ class Journal:
         return events
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait until nobody else writes, and keep others from writing meanwhile."""
-        return locked(self._path.with_suffix(".lock"))
+        """Wait until nobody else writes, and keep others from writing meanwhile.
+
+        Raises:
+            AuthorityError: if that takes longer than any turn; the aggregator has results to take in.
+        """
+        return locked(self._path.with_suffix(".lock"), patience_s=5.0)
 
     def append(self, event: Event) -> None:
         """Add an event, in one's turn and after `news` has told nothing new; on return it survives a power cut.
@@ -100,8 +105,21 @@ def _acknowledged(content: bytes) -> int:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for it. Raises OSError."""
+def locked(path: Path, patience_s: float) -> Iterator[None]:
+    """Hold a lock file.
+
+    Raises:
+        AuthorityError: if another program has it all the while.
+        OSError: if it cannot be opened.
+    """
+    until = time.monotonic() + patience_s
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise AuthorityError(f"Another cxr-broker has {path} since {patience_s:.0f} s; does one hang?") from None
+                time.sleep(0.02)
         yield

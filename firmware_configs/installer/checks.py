@@ -24,8 +24,8 @@ def require_root(machine: Machine) -> None:
         raise Refused("Only root can install: run it again with sudo.")
 
 
-def require_fitting(package: Package, board: Board, machine: Machine) -> None:
-    """Raise Refused unless the package, the profile and the machine are for each other."""
+def require_system(package: Package, machine: Machine) -> None:
+    """Raise Refused unless the package is for this machine's processor, Python and C library."""
     if package.architecture != machine.architecture:
         raise Refused(
             f"This package is for {package.architecture}, and this is {_a(machine.architecture)} machine: take the one for "
@@ -38,6 +38,10 @@ def require_fitting(package: Package, board: Board, machine: Machine) -> None:
         )
     if _numbers(package.glibc) > _numbers(machine.glibc):
         raise Refused(f"This system's C library is {machine.glibc}, and {package.glibc} is needed: use a newer system.")
+
+
+def require_board(board: Board, machine: Machine) -> None:
+    """Raise Refused unless the profile is for a board like this machine."""
     if board.architecture and board.architecture != machine.architecture:
         raise Refused(
             f"That profile is for {_a(board.architecture)} board, and this is {_a(machine.architecture)} machine: choose another "

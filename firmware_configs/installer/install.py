@@ -88,13 +88,14 @@ class Installation:
 
     def _require_everything(self) -> None:
         checks.require_root(self._machine)
+        checks.require_system(self._package, self._machine)
         checks.require_enrolment_file(self._request.enrol, self._request.code)
         if not (self._enrolled() or self._request.enrol or self._request.image):
             raise Refused(
                 "This board is not enrolled yet: give the file that the centre has made for it with --enrol FILE, or say --image "
                 "for a card whose board is enrolled at its first start."
             )
-        checks.require_fitting(self._package, self._board(), self._machine)
+        checks.require_board(self._board(), self._machine)
         if not is_complete(self._version):
             first = not self._places.current_name()
             checks.require_room(self._package, self._board(), self._machine, self._places, first=first)

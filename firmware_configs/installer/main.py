@@ -62,7 +62,7 @@ def _reader() -> argparse.ArgumentParser:
     reader.add_argument("--purge", action="store_true", help="with --uninstall: remove these too")
     reader.add_argument("--even-unsent", action="store_true", help="with --purge: also what has not reached the centre")
     reader.add_argument("--confirm", action="store_true", help=argparse.SUPPRESS)
-    reader.add_argument("--patience", type=float, default=120.0, help=argparse.SUPPRESS)
+    reader.add_argument("--patience", type=float, default=300.0, help=argparse.SUPPRESS)
     return reader
 
 

@@ -44,7 +44,7 @@ class Change:
     """Takes a version into service and, if it does not work, takes the one before back."""
 
     def __init__(
-        self, places: Places, manager: Manager, patience_s: float = 120.0, device: Callable[[Path, Places], Device] = Device
+        self, places: Places, manager: Manager, patience_s: float = 300.0, device: Callable[[Path, Places], Device] = Device
     ) -> None:
         self._places = places
         self._manager = manager

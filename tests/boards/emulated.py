@@ -1,9 +1,11 @@
-"""`make arm64`: from nothing to a result delivered from an emulated ARM device; `make armhf` the same for 32 bits.
+"""`make arm64`: from nothing to a result delivered from an emulated ARM device.
+
+`make armhf` does the same for 32 bits, `make arm64-trixie` for Debian 13 with its Python 3.13.
 
 A Debian system of the architecture is made and run by qemu, with no network but loopback. In it, from the offline package alone:
 the installer, `cxr-edge check`, the networks on the golden and other inputs, `cxr-edge classify`, the tests of the outbox, and the
 whole device, which delivers to Mosquitto and an aggregator of this machine. What came out is printed and written to
-build/<architecture>.json. The exit status is 0 only if all of it is as on this machine.
+build/<target>.json. The exit status is 0 only if all of it is as on this machine.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import Target
 from tests.boards.compiled import compile_missing
 from tests.boards.int8_outputs import outputs
-from tests.support.board_device import CONFIG, PROGRAM, bring_enrolment, drop, serving, unpack
+from tests.boards.report import Report
+from tests.support.board_device import PROGRAM, ask, bring_enrolment, drop, serving, unpack
 from tests.support.board_root import Board, board, debian_root
 from tests.support.centre import ROOT
 from tests.support.clinic import small_picture
@@ -49,12 +51,14 @@ _NEEDED_BY_TESTS = ("pytest", "pytest-timeout", "hypothesis")
 
 @dataclass(frozen=True)
 class Kind:
-    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system needs."""
+    """One architecture: Debian's name of it, the kernel's, the profile of a board that has it, what its system has and is."""
 
     debian: str
     machine: str
     profile: str
     packages: tuple[str, ...] = ("python3",)
+    python: str = "311"
+    suite: str = "bookworm"
     same_runtime: bool = True
     """Whether it has the runtime of this machine: the other one rounds otherwise (docs/adr/0012), and answers alike."""
     others: tuple[str, ...] = ()
@@ -63,26 +67,9 @@ class Kind:
 
 KINDS = {
     "arm64": Kind("arm64", "aarch64", "raspberry-pi-4", others=("cortex-a53", "cortex-a76")),
+    "arm64-trixie": Kind("arm64", "aarch64", "raspberry-pi-5", python="313", suite="trixie"),
     "armhf": Kind("armhf", "armv7l", "raspberry-pi-32bit", ("python3", "python3-numpy", "python3-pil"), same_runtime=False),
 }
-
-
-@dataclass
-class Report:
-    """What came out; seconds of each step beside it."""
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    steps: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time one step, and say that it begins and what it took."""
-        sys.stdout.write(f"{name} ... ")
-        sys.stdout.flush()
-        began = time.monotonic()
-        yield
-        self.steps[name] = round(time.monotonic() - began, 1)
-        sys.stdout.write(f"{self.steps[name]} s\n")
 
 
 def prove(kind: Kind, scratch: Path) -> Report:
@@ -92,24 +79,24 @@ def prove(kind: Kind, scratch: Path) -> Report:
         AssertionError: if a step fails, with what was said.
     """
     report, began = Report(), time.monotonic()
-    target = Target(kind.machine, "311")
+    target = Target(kind.machine, kind.python)
     with report.step("offline package"):
         compile_missing(target, kind.debian, scratch)
         package = collect(target)
     with report.step("Debian system"):
-        root = debian_root(kind.debian, kind.packages)
+        root = debian_root(kind.debian, kind.packages, kind.suite)
     with board(root, scratch / "board") as device:
         fleet = make_fleet(scratch / "centre")
         with report.step("install and enrol"):
             _install(device, kind, package, fleet)
         with report.step("check"):
-            device.must(PROGRAM, "check", "--config", CONFIG, timeout_s=900)
+            ask(device, "check", timeout_s=900)
         with report.step("networks"):
             report.figures |= _compare_networks(device, scratch, kind.others)
         with report.step("classify"):
             report.figures |= _compare_readings(device, scratch)
         with report.step("tests of the outbox"):
-            report.figures["outbox_tests"] = _test_outbox(device, scratch)
+            report.figures["outbox_tests"] = _test_outbox(device, scratch, target.python_version)
         with report.step("deliver"):
             report.figures |= _deliver(device, fleet, scratch)
     report.figures["seconds"] = round(time.monotonic() - began)
@@ -174,18 +161,21 @@ def _answer(reading: dict[str, Any]) -> list[Any]:
     return [reading.get(key) for key in ("status", "label", "abstained")]
 
 
-def _test_outbox(device: Board, scratch: Path) -> int:
+def _test_outbox(device: Board, scratch: Path, python: str) -> int:
     """Run the tests of what must not be lost against the installed software; return how many passed."""
     tools, tests = scratch / "tools", scratch / "tests"
-    wanted = ["install", "-qq", "--disable-pip-version-check", "--target", str(tools), "--python-version", "3.11"]
+    wanted = ["install", "-qq", "--disable-pip-version-check", "--target", str(tools), "--python-version", python]
     wanted += ["--only-binary=:all:", "--implementation", "py", "--platform", "any", *_NEEDED_BY_TESTS]
     subprocess.run([sys.executable, "-m", "pip", *wanted], check=True)
     (tests / "tests/unit/edge").mkdir(parents=True)
     for name in ("__init__.py", "conftest.py"):
         if (ROOT / "tests" / name).exists():
             shutil.copy(ROOT / "tests" / name, tests / "tests" / name)
-    for name in ("golden", "support"):
-        shutil.copytree(ROOT / "tests" / name, tests / "tests" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    # Of the centre what makes certificates, which the tests' authority asks.
+    for name in ("tests/golden", "tests/support", "broker/fleet"):
+        shutil.copytree(ROOT / name, tests / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(ROOT / "broker" / name, tests / "broker" / name)
     for name in _OUTBOX_TESTS:
         shutil.copy(ROOT / "tests/unit/edge" / name, tests / "tests/unit/edge" / name)
     shutil.copy(ROOT / "setup.cfg", tests / "setup.cfg")
@@ -245,7 +235,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         report = prove(kind, Path(scratch))
     figures = report.figures
-    place = ROOT / "build" / f"{kind.debian}.json"
+    place = ROOT / "build" / f"{sys.argv[1]}.json"
     place.parent.mkdir(exist_ok=True)
     place.write_text(json.dumps({**figures, "steps": report.steps}, indent=1) + "\n", "utf-8")
     for name, value in figures.items():

@@ -21,32 +21,13 @@ from edge.enrolment.code import read_code
 from edge.enrolment.file import lock, unlock
 from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import ROOT, Target
-from tests.support.board_device import PROGRAM, ask, bring_enrolment, drop, outbox, serving, unpack
+from tests.support.board_device import PROFILE, PROGRAM, ask, bring_enrolment, drop, outbox, serving, unpack
 from tests.support.board_root import Board, board, debian_root, layer_of
 from tests.support.clinic import small_picture
 from tests.support.fleet import Fleet, make_fleet
 from tests.support.processes import wait_for
 
 TARGET = Target("x86_64", "311")
-PROFILE = """\
-device = "clinic-0"
-facility = "Clinic 0"
-state = "/var/lib/cxr-edge"
-site_key = "/var/lib/cxr-edge/identity/site.key"
-
-[watch]
-folder = "/srv/cxr/inbox"
-
-[page]
-pin = "/etc/cxr-edge/page.pin"
-
-[relay]
-url = "mqtts://centre.example:8883"
-ca = "/var/lib/cxr-edge/identity/ca.pem"
-certificate = "/var/lib/cxr-edge/identity/device.pem"
-private_key = "/var/lib/cxr-edge/identity/device.pem"
-receipt_timeout_s = 1.0
-"""
 # Everything but what was brought there: names, times of change, rights, targets of links, and what is in the files.
 _SEEN = (
     r"find / -xdev \( -path /root -o -path /tmp -o -path /proc -o -path /sys -o -path /dev -o -path /run \) -prune -o "
@@ -204,6 +185,15 @@ def test_bad_input_is_refused_in_one_sentence_and_leaves_nothing(root: Path, bla
 
         not_root = made.run("setpriv", "--reuid=65534", "--clear-groups", "/root/package/install.sh")
         assert not_root.returncode != 0
+
+        unpack(made, collect(Target("aarch64", "311"), tmp_path), "/root/arm")
+        assert refused(made, *ENROL, package="/root/arm") == (
+            "This package is for aarch64, and this is an x86_64 machine: take the one for x86_64."
+        )
+        made.write("/root/meminfo", "MemTotal:         415000 kB\n")
+        made.must("mount", "--bind", "/root/meminfo", "/proc/meminfo")
+        assert refused(made, *ENROL[:4], "--profile", "amd64").startswith("This board has 405 MB of memory, and ")
+        made.must("umount", "/proc/meminfo")
 
         made.must("sh", "-c", "cd /root/package && printf x >>requirements.txt")
         assert refused(made, *ENROL) == (

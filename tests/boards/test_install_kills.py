@@ -62,40 +62,32 @@ def first(root: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return layer_of(folder)
 
 
-@pytest.fixture(scope="module")
-def unpacked(root: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The empty board with the software of version 1.0 complete: where the first run is when it has unpacked it."""
-    folder = tmp_path_factory.mktemp("unpacked")
-    with board(root, folder, [empty], keep=True) as made:
-        unpack_software(made, "1.0")
-    return layer_of(folder)
-
-
-@pytest.fixture(scope="module")
-def built(root: Path, empty: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first board with version 2.0 complete beside 1.0: where an upgrade is when it has only the change before it."""
-    folder = tmp_path_factory.mktemp("built")
-    with board(root, folder, [first, empty], keep=True) as made:
-        unpack_software(made, "2.0")
-    return layer_of(folder)
-
-
-@pytest.fixture(scope="module")
-def broken(root: Path, empty: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with version 3.0, which does not work."""
-    folder = tmp_path_factory.mktemp("broken")
-    with board(root, folder, [first, empty], keep=True) as made:
-        unpack_software(made, "3.0")
-    return layer_of(folder)
-
-
-def unpack_software(made: Board, version: str) -> None:
+def with_software(root: Path, folder: Path, layers: list[Path], version: str) -> Path:
+    """Those layers with the software of a version complete, and nothing changed to it: where a run of the installer is then."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from installer.package import open_package\n"
         "from installer.versions import build_version; from installer.places import Places\n"
         "build_version(open_package(Path(sys.argv[1])), Places())"
     )
-    made.must("python3", "-I", "-B", "-c", script, f"/root/{version}")
+    with board(root, folder, layers, keep=True) as made:
+        made.must("python3", "-I", "-B", "-c", script, f"/root/{version}")
+    return layer_of(folder)
+
+
+@pytest.fixture(scope="module")
+def unpacked(root: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_software(root, tmp_path_factory.mktemp("unpacked"), [empty], "1.0")
+
+
+@pytest.fixture(scope="module")
+def built(root: Path, empty: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_software(root, tmp_path_factory.mktemp("built"), [first, empty], "2.0")
+
+
+@pytest.fixture(scope="module")
+def broken(root: Path, empty: Path, first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 3.0 does not work."""
+    return with_software(root, tmp_path_factory.mktemp("broken"), [first, empty], "3.0")
 
 
 def install(made: Board, version: str, *options: str) -> str:

@@ -16,6 +16,26 @@ from tests.support.processes import wait_for
 CONFIG = "/etc/cxr-edge/device.toml"
 PROGRAM = "/opt/cxr-edge/current/bin/cxr-edge"
 OUTBOX = "/var/lib/cxr-edge/outbox.db"
+PROFILE = """\
+device = "clinic-0"
+facility = "Clinic 0"
+state = "/var/lib/cxr-edge"
+site_key = "/var/lib/cxr-edge/identity/site.key"
+
+[watch]
+folder = "/srv/cxr/inbox"
+
+[page]
+pin = "/etc/cxr-edge/page.pin"
+
+[relay]
+url = "mqtts://centre.example:8883"
+ca = "/var/lib/cxr-edge/identity/ca.pem"
+certificate = "/var/lib/cxr-edge/identity/device.pem"
+private_key = "/var/lib/cxr-edge/identity/device.pem"
+receipt_timeout_s = 1.0
+"""
+"""Of a board with a watched folder, a page and a broker."""
 
 
 def unpack(board: Board, package: Path, place: str) -> None:

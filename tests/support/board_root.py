@@ -150,6 +150,11 @@ class Board:
         self._number = str(number)
         self._environment = {**_ENVIRONMENT, "QEMU_CPU": processor} if processor else _ENVIRONMENT
 
+    @property
+    def number(self) -> str:
+        """The process id of its first process, whose name spaces are the copy's."""
+        return self._number
+
     def inside(self, *command: str, environment: Mapping[str, str] | None = None, folder: str = "/") -> list[str]:
         """Return the command line that runs `command` within the copy, with an environment of its own."""
         pairs = [f"{key}={value}" for key, value in {**self._environment, **(environment or {})}.items()]

@@ -173,11 +173,11 @@ class Fleet:
         return f"sqlite:///{self.folder}/centre.db"
 
 
-def make_fleet(folder: Path, *more: object) -> Fleet:
-    """Make an authority for this machine."""
+def make_fleet(folder: Path, *more: object, host: str = "127.0.0.1") -> Fleet:
+    """Make an authority for this machine; `host`: under which name or address its devices reach it."""
     fleet = Fleet(folder, free_port(), free_port())
     os.makedirs(folder, exist_ok=True)
-    run("init", fleet.dir, "--host", "127.0.0.1", "--mqtt-port", fleet.mqtt, "--https-port", fleet.https, *more)
+    run("init", fleet.dir, "--host", host, "--mqtt-port", fleet.mqtt, "--https-port", fleet.https, *more)
     return fleet
 
 

@@ -7,12 +7,13 @@ import hashlib
 import os
 import pty
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import find_program
+from tests.support.processes import find_program, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "firmware_configs/first-boot"
@@ -86,8 +87,8 @@ class Card:
         path.write_text(f"#!/bin/sh\n{does}\n")
         path.chmod(0o755)
 
-    def start(self, program="cxr-first-boot", **options):
-        environment = {
+    def environment(self):
+        return {
             "PATH": f"{self.boot.parent / 'programs'}:{os.environ['PATH']}",
             "CXR_SYSTEMD": str(self.boot.parent / "systemd"),
             "CXR_PATIENCE": "1",
@@ -96,9 +97,16 @@ class Card:
             "CXR_CURRENT": str(self.current),
             "CXR_MODEL": str(self.current.parent / "model"),
         }
+
+    def begin(self):
+        """Start it as the first of a group of processes, as a unit has them."""
+        ends = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([str(FOLDER / "cxr-first-boot")], env=self.environment(), start_new_session=True, **ends)
+
+    def start(self, program="cxr-first-boot", **options):
         given = {"stdin": subprocess.DEVNULL} | options
         script = [str(FOLDER / program)]
-        return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=30, check=False, **given)
+        return subprocess.run(script, env=self.environment(), capture_output=True, text=True, timeout=30, check=False, **given)
 
     def names(self):
         return sorted(path.name for path in self.boot.iterdir())
@@ -253,6 +261,34 @@ def test_the_profile_is_that_of_the_board(card, model, chosen):
     assert card.asked()[0].endswith(f"/profiles/{chosen}.toml")
 
 
+def test_a_start_that_is_cut_off_leaves_a_sentence_and_the_next_one_takes_the_file(card):
+    """systemd tells all processes of a unit that has taken too long to end; so does a board that is being switched off."""
+    works = card.program.read_text()
+    card.program.write_text(f"#!/bin/sh\ntouch {card.boot.parent}/begun\nexec sleep 30\n")
+    card.put()
+    process = card.begin()
+    wait_for((card.boot.parent / "begun").exists, "it enrols")
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(20) == 1
+    assert card.said().startswith("clinic-7.enrol was not taken: the board did not come to an end with it")
+    assert {"clinic-7.enrol", "clinic-7.code"} <= set(card.names())
+    card.program.write_text(works)
+    assert card.start().returncode == 0
+    assert card.said() == BECOME
+
+
+def test_a_pc_has_no_device_tree_and_its_profile_all_the_same(card):
+    card.put()
+    (card.current.parent / "model").unlink()
+    (card.current / "profiles/pc.toml").write_text(PROFILE.format(model="PC", architecture="x86_64"))
+    card.stand_in("dpkg", "echo amd64")
+    assert card.start().returncode == 0, card.said()
+    assert card.asked()[0].endswith("/profiles/pc.toml")
+    card.put(content=b"another")
+    card.stand_in("dpkg", "echo arm64")
+    assert card.start().returncode == 1, "a board of another kind that says nothing stays unknown"
+
+
 def test_a_profile_on_the_card_goes_before_and_an_unknown_board_is_told(card):
     card.put()
     card.model("Another board")
@@ -288,6 +324,26 @@ def test_cloud_init_understands_the_user_data_and_nobody_gets_a_password():
     assert not re.search(r"^ *(passwd|hashed_passwd|plain_text_passwd|chpasswd|password)\s*:", text, re.MULTILINE)
     keys = re.findall(r"^ *- (ssh-\S+ \S+)", text, re.MULTILINE)
     assert keys == ["ssh-ed25519 PUT-YOUR-PUBLIC-KEY-HERE"], "no key of anybody is in an image"
+
+
+def test_the_mount_of_the_data_partition_waits_longer_than_its_making_may_take():
+    """At the first boot; a mount that gave up meanwhile would leave the card without its software until the next start."""
+    unit = (FOLDER / "cxr-data-partition.service").read_text()
+    (making,) = re.findall(r"^TimeoutStartSec=(\d+)$", unit, re.MULTILINE)
+    (waiting,) = re.findall(r"x-systemd\.device-timeout=(\d+)s", (FOLDER / "fstab").read_text())
+    assert int(waiting) > int(making)
+
+
+def test_a_card_is_in_the_network_of_whatever_board_it_is_in():
+    """What cloud-init writes for a network names the socket of the board that the card was first started in."""
+    text = (FOLDER / "cloud.cfg").read_text()
+    assert re.search(r"^network:\n  config: disabled$", text, re.MULTILINE)
+    opened = (FOLDER / "cxr-open-root.service").read_text()
+    started = re.findall(r"^ExecStart=(.*)$", opened, re.MULTILINE)
+    assert started[0].endswith("remount,rw /")
+    assert started[1].endswith(" /run/NetworkManager/resolv.conf /etc/resolv.conf"), (
+        "a read-only root keeps what it was exported with"
+    )
 
 
 def test_what_changes_on_a_card_lies_on_the_data_partition_and_may_be_missing_at_boot(tmp_path):

@@ -99,6 +99,13 @@ def test_a_dashboard_reads_status_and_nothing_else(fleet: Mosquitto, authority: 
             assert dashboard.answer_to(dashboard.send_bytes(topic, b"{}")) == DENIED
 
 
+@pytest.mark.parametrize("name", ["aggregator", "operator", "dashboard"])
+def test_who_is_no_device_sends_no_results_under_its_own_name(fleet: Mosquitto, authority: Authority, name: str) -> None:
+    with wire_device(name, fleet.port, files(authority, name)) as client:
+        for channel in ("result", "status", "hello", "reply"):
+            assert client.answer_to(client.send_bytes(f"cxr/v1/{name}/{channel}", b"{}")) == DENIED
+
+
 def connects(fleet: Mosquitto, context: ssl.SSLContext | None, user: str | None = None) -> bool:
     """Whether a client with this TLS context is let in."""
     answers: list[bool] = []

@@ -101,6 +101,20 @@ def test_what_a_revoked_device_has_sealed_is_refused(fleet: Fleet, tmp_path: Pat
     assert "the certificate of clinic-1 was revoked" in run(*arguments)
 
 
+def test_what_a_replaced_card_left_on_a_stick_is_not_lost(fleet: Fleet, tmp_path: Path) -> None:
+    card = fleet.remote("clinic-1")
+    card.record(2)
+    (stick := tmp_path / "stick").mkdir()
+    run("export", stick, "--config", card.config, program="edge.cli")
+    [file] = stick.iterdir()
+    fleet.enroll("clinic-1", "--facility", "Clinic", "--again")
+    arguments = ("import", file, "--db", fleet.database, "--authority", fleet.dir, "--receipts", stick)
+    assert "--revoked-too takes it" in run(*arguments)
+    assert not run("results", "--db", fleet.database, "--json")
+    assert "2 outcomes of clinic-1" in run(*arguments, "--revoked-too")
+    assert len(run("results", "--db", fleet.database, "--json").splitlines()) == 2
+
+
 def test_a_broker_that_was_off_refuses_when_it_starts(fleet: Fleet) -> None:
     card = fleet.device("clinic-1")
     with fleet.mosquitto():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from broker.errors import AuthorityError
-from broker.fleet.journal import Journal
+from broker.fleet.journal import Journal, locked
 from broker.fleet.listing import standing_of
 from broker.fleet.standing import Enrolled, Enrolment, Event, Fleet, Installed, Issue, Making, Renewal, Revocation
 
@@ -53,6 +54,17 @@ def test_torn_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert torn.news() == EVENTS[:known]
         torn.append(EVENTS[-1])
         assert Journal(path).news() == [*EVENTS[:known], EVENTS[-1]]
+
+
+def test_one_that_hangs_in_its_turn_does_not_hold_up_the_others_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "authority.lock"
+    with locked(path, 5.0):
+        began = time.monotonic()
+        with pytest.raises(AuthorityError, match="does one hang"), locked(path, 0.2):
+            pass
+        assert time.monotonic() - began >= 0.2
+    with locked(path, 0.2):
+        pass
 
 
 def test_a_line_whose_beginning_was_not_written_counts_for_nothing(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ BOARD = Board("Raspberry Pi 4", "aarch64", 1700, 4096)
 
 def require_all(package, board, machine, first):
     checks.require_root(machine)
-    checks.require_fitting(package, board, machine)
+    checks.require_system(package, machine)
+    checks.require_board(board, machine)
     checks.require_room(package, board, machine, Places(Path("/")), first=first)
 
 
@@ -48,9 +49,7 @@ def refusal(package=PACKAGE, board=BOARD, first=True, **facts):
 
 
 def test_a_board_that_fits_is_taken():
-    checks.require_root(MACHINE)
-    checks.require_fitting(PACKAGE, BOARD, MACHINE)
-    checks.require_room(PACKAGE, BOARD, MACHINE, Places(Path("/")), first=True)
+    require_all(PACKAGE, BOARD, MACHINE, first=True)
 
 
 def test_what_does_not_fit_is_refused_with_one_sentence_that_says_what_to_do():
@@ -70,7 +69,7 @@ def test_what_does_not_fit_is_refused_with_one_sentence_that_says_what_to_do():
 
 
 def test_glibc_is_compared_as_numbers():
-    checks.require_fitting(dataclasses.replace(PACKAGE, glibc="2.9"), BOARD, MACHINE)
+    checks.require_system(dataclasses.replace(PACKAGE, glibc="2.9"), MACHINE)
 
 
 def test_an_upgrade_asks_for_the_room_of_the_software_alone():
