@@ -57,6 +57,7 @@ class Messages(DIMSEServiceProvider):
         self._object_s = object_s
         self._arrival: Arrival | None = None
         self._arrived: deque[Arrival] = deque()
+        self._unanswered = False
         self._short = 0
         self._began = 0.0
         self.heard_at = time.monotonic()
@@ -64,18 +65,23 @@ class Messages(DIMSEServiceProvider):
     @property
     def receiving(self) -> bool:
         """Whether an object is on its way or not yet answered."""
-        return self._arrival is not None or bool(self._arrived)
+        return self._arrival is not None or bool(self._arrived) or self._unanswered
 
     def take(self, sop_instance: str) -> Arrival | None:
         """Return the object of the request that is being served, None if it had none of that SOP Instance UID."""
-        try:
-            arrival = self._arrived.popleft()
-        except IndexError:
+        if not self._arrived:
             return None
+        self._unanswered = True  # before it is taken: between the two nothing may seem to be left to do
+        arrival = self._arrived.popleft()
         if arrival.sop_instance == sop_instance:
             return arrival
         arrival.drop()
         return None
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message; the peer's requests are answered one after the other."""
+        super().send_msg(primitive, context_id)
+        self._unanswered = False
 
     def drop(self) -> None:
         """Forget what has not arrived whole: the connection has ended."""
