@@ -6,9 +6,6 @@ network, where there is loopback alone.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -20,8 +17,8 @@ import edge
 from edge.enrolment.code import read_code
 from edge.enrolment.file import lock, unlock
 from firmware_configs.wheelhouse.collect import collect
-from firmware_configs.wheelhouse.targets import ROOT, Target
-from tests.support.board_device import PROFILE, PROGRAM, ask, bring_enrolment, drop, outbox, serving, unpack
+from firmware_configs.wheelhouse.targets import Target
+from tests.support.board_device import PROFILE, PROGRAM, ask, bring_enrolment, drop, outbox, require_same_reading, serving, unpack
 from tests.support.board_root import Board, board, debian_root, layer_of
 from tests.support.clinic import small_picture
 from tests.support.fleet import Fleet, make_fleet
@@ -93,13 +90,7 @@ def test_two_packages_of_one_tree_are_the_same_to_the_byte(packages: tuple[Path,
 
 
 def test_it_reads_a_picture_as_it_is_read_here(device: Board, tmp_path: Path) -> None:
-    picture = small_picture(tmp_path / "a.png", 1)
-    device.put(picture, "/tmp/a.png")
-    there = json.loads(device.must(PROGRAM, "classify", "--json", "/tmp/a.png").splitlines()[-1])
-    command = [sys.executable, "-m", "edge.cli", "classify", "--json", str(picture)]
-    here = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
-    assert {**there, "file": ""} == {**here, "file": ""}
-    assert there["status"] == "ok"
+    require_same_reading(device, small_picture(tmp_path / "a.png", 1))
 
 
 def test_a_second_run_changes_nothing_at_all(device: Board) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from firmware_configs.wheelhouse.collect import collect
-from firmware_configs.wheelhouse.targets import ROOT, Target
-from tests.support.board_device import PROFILE, PROGRAM, ask, bring_enrolment, serving, unpack
+from firmware_configs.wheelhouse.targets import Target
+from tests.support.board_device import PROFILE, ask, bring_enrolment, require_same_reading, serving, unpack
 from tests.support.board_root import Board, board, debian_root
 from tests.support.clinic import small_picture
 from tests.support.fleet import Fleet, make_fleet
@@ -38,13 +35,7 @@ def test_installed_enrolled_reading_and_delivering(bare: Board, fleet: Fleet, tm
     assert "This board is clinic-1 of Clinic 1." in said
     assert "Python 3.13" in bare.must("/opt/cxr-edge/current/bin/python", "--version")
 
-    picture = small_picture(tmp_path / "a.png", 1)
-    bare.put(picture, "/tmp/a.png")
-    there = json.loads(bare.must(PROGRAM, "classify", "--json", "/tmp/a.png").splitlines()[-1])
-    command = [sys.executable, "-m", "edge.cli", "classify", "--json", str(picture)]
-    here = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
-    assert {**there, "file": ""} == {**here, "file": ""}
-    assert there["status"] == "ok"
+    require_same_reading(bare, small_picture(tmp_path / "a.png", 1))
 
     with bare.network(), fleet.mosquitto(), fleet.aggregator(), serving(bare, tmp_path / "device.log"):
         said = ask(bare, "check", "--to-the-centre", timeout_s=150)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.support.board_root import Board
+from tests.support.centre import ROOT
 from tests.support.fleet import Fleet
 from tests.support.processes import wait_for
 
@@ -60,6 +62,16 @@ def as_device(*command: str) -> list[str]:
 def ask(board: Board, *command: str, timeout_s: float = 300) -> str:
     """Run `cxr-edge COMMAND --config ...` as the device's user, and return what it says."""
     return board.must(*as_device(PROGRAM, *command, "--config", CONFIG), timeout_s=timeout_s)
+
+
+def require_same_reading(board: Board, picture: Path) -> None:
+    """See that a picture is read on the board as it is read here: the whole line from decoding to decision."""
+    board.put(picture, "/tmp/a.png")
+    there = json.loads(board.must(PROGRAM, "classify", "--json", "/tmp/a.png").splitlines()[-1])
+    command = [sys.executable, "-m", "edge.cli", "classify", "--json", str(picture)]
+    here = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
+    assert {**there, "file": ""} == {**here, "file": ""}
+    assert there["status"] == "ok"
 
 
 def outbox(board: Board) -> list[dict[str, Any]]:

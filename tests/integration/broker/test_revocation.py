@@ -15,6 +15,7 @@ from broker.fleet.broker_process import _listens_for_sighup, reload
 from broker.fleet.standing import Revocation
 from tests.support.fleet import Fleet, lets_in, make_fleet, mqtt_socket, run
 from tests.support.processes import find_program, listens, running, wait_for
+from tests.support.remote import Remote
 
 
 @pytest.fixture
@@ -87,12 +88,18 @@ def test_by_https_a_revoked_device_is_told_so(fleet: Fleet) -> None:
         assert centre.said("the certificate of 'clinic-1' was revoked")
 
 
-def test_what_a_revoked_device_has_sealed_is_refused(fleet: Fleet, tmp_path: Path) -> None:
-    card = fleet.remote("clinic-1")
+def sealed_by(card: Remote, folder: Path) -> tuple[Path, Path]:
+    """Return a stick to which a device has exported two outcomes, and the file on it."""
     card.record(2)
-    (stick := tmp_path / "stick").mkdir()
+    (stick := folder / "stick").mkdir()
     run("export", stick, "--config", card.config, program="edge.cli")
     [file] = stick.iterdir()
+    return stick, file
+
+
+def test_what_a_revoked_device_has_sealed_is_refused(fleet: Fleet, tmp_path: Path) -> None:
+    card = fleet.remote("clinic-1")
+    stick, file = sealed_by(card, tmp_path)
     arguments = ("import", file, "--db", fleet.database, "--authority", fleet.dir, "--receipts", stick)
     assert "2 outcomes of clinic-1" in run(*arguments)
     [receipts] = stick.glob("*receipts*")
@@ -102,11 +109,7 @@ def test_what_a_revoked_device_has_sealed_is_refused(fleet: Fleet, tmp_path: Pat
 
 
 def test_what_a_replaced_card_left_on_a_stick_is_not_lost(fleet: Fleet, tmp_path: Path) -> None:
-    card = fleet.remote("clinic-1")
-    card.record(2)
-    (stick := tmp_path / "stick").mkdir()
-    run("export", stick, "--config", card.config, program="edge.cli")
-    [file] = stick.iterdir()
+    stick, file = sealed_by(fleet.remote("clinic-1"), tmp_path)
     fleet.enroll("clinic-1", "--facility", "Clinic", "--again")
     arguments = ("import", file, "--db", fleet.database, "--authority", fleet.dir, "--receipts", stick)
     assert "--revoked-too takes it" in run(*arguments)
