@@ -55,6 +55,7 @@ def first_boot(bench: Bench) -> Figures:
         "no_password_opens_it": not machine.must("sudo cut -d : -f 2 /etc/shadow | grep '^[$]' || true").strip(),
         "memory_is_limited": "memory" in machine.must("cat /sys/fs/cgroup/cgroup.controllers").split(),
         "swap_in_memory": "/dev/zram0" in machine.must("cat /proc/swaps"),
+        "speaks_to_nobody_unasked": not machine.answers("systemctl is-active avahi-daemon.service avahi-daemon.socket"),
         "watchdog_is_fed": machine.answers(
             "systemctl show -p RuntimeWatchdogUSec | grep 14s && sudo ls -l /proc/1/fd | grep /dev/watchdog"
         ),

@@ -76,10 +76,11 @@ def test_what_the_second_part_enables_is_there(root):
     }
 
 
-def test_what_would_fail_on_a_read_only_root_does_not_start_with_it():
+def test_what_would_fail_on_a_read_only_root_or_speaks_unasked_does_not_start_with_it():
     text = (IMAGE / "stage-cxr/00-system/01-run-chroot.sh").read_text()
     disabled = {name for line in re.findall(r"^systemctl disable (.*) 2>", text, re.MULTILINE) for name in line.split()}
     assert {"unattended-upgrades", "fake-hwclock", "logrotate.timer", "man-db.timer", "dpkg-db-backup.timer"} <= disabled
+    assert {"avahi-daemon.service", "avahi-daemon.socket", "bluetooth", "rpi-eeprom-update"} <= disabled
 
 
 def test_the_root_is_read_only_keeps_its_size_and_its_kernel_can_limit_memory(root):

@@ -7,6 +7,8 @@ systemctl enable cxr-data-partition cxr-open-root cxr-first-boot cxr-address cxr
 systemctl disable dphys-swapfile apt-daily.timer apt-daily-upgrade.timer regenerate_ssh_host_keys sshswitch resize2fs_once 2>/dev/null || true
 # What writes to a root that is read-only from the first boot on fails there, at each start or every night.
 systemctl disable unattended-upgrades fake-hwclock logrotate.timer man-db.timer dpkg-db-backup.timer 2>/dev/null || true
+# What speaks to the neighbourhood though nothing here asks it, and what would write a new boot loader while a clinic works.
+systemctl disable avahi-daemon.service avahi-daemon.socket bluetooth hciuart ModemManager triggerhappy rpi-eeprom-update 2>/dev/null || true
 systemctl mask userconfig.service || true
 rm --force /etc/ssh/ssh_host_*_key* /var/lib/systemd/random-seed /var/swap
 : >/etc/machine-id
