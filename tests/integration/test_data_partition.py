@@ -107,7 +107,7 @@ def test_the_rest_of_the_card_becomes_the_data_partition_once(tmp_path: Path) ->
         assert made.look("cat opt/current state/film && stat -c %a inbox") == "2.0\nfilm\n750\n", "a later boot changes nothing"
 
 
-@pytest.mark.parametrize("program", ["sfdisk", "partx", "mkfs.ext4", "mount", "cp", "mkdir", "chown", "touch"])
+@pytest.mark.parametrize("program", ["sfdisk", "partx", "mkfs.ext4", "e2label", "mount", "cp", "mkdir", "chown", "touch"])
 def test_a_power_cut_at_any_step_is_mended_by_the_next_boot(tmp_path: Path, program: str) -> None:
     with card(tmp_path, 3 * GIB) as made:
         made.stop_at(program)
@@ -119,15 +119,32 @@ def test_a_power_cut_at_any_step_is_mended_by_the_next_boot(tmp_path: Path, prog
         assert whole(made)
 
 
-def test_what_an_earlier_use_of_the_card_has_left_is_gone(tmp_path: Path) -> None:
+def test_what_was_copied_before_a_power_cut_may_be_empty_and_is_copied_anew(tmp_path: Path) -> None:
+    with card(tmp_path, 3 * GIB) as made:
+        made.stop_at("chown")
+        assert made.start().returncode != 0
+        made.go_on()
+        made.write(": > opt/current && touch opt/half")  # what a file system that names files before their content does
+        assert made.start().returncode == 0
+        assert whole(made)
+        assert "half" not in made.look("ls opt")
+
+
+@pytest.mark.parametrize("program", ["", "partx", "mkfs.ext4", "e2label", "mount", "touch"])
+def test_what_an_earlier_use_of_the_card_has_left_is_gone_even_if_the_power_fails(tmp_path: Path, program: str) -> None:
     with card(tmp_path, 3 * GIB) as made:
         assert made.start().returncode == 0
         made.write("echo name > state/patient")
-        assert (
-            run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--delete", made.device, 3).returncode == 0
-        )  # written anew
+        deleted = run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--delete", made.device, 3)  # written anew
+        assert deleted.returncode == 0
         run("partx", "--delete", "--nr", "3", made.device)
-        assert made.start().returncode == 0
+        if program:
+            made.stop_at(program)
+            assert made.start().returncode != 0
+            made.go_on()
+            run("partx", "--update", made.device)
+        done = made.start()
+        assert done.returncode == 0, done.stderr
         assert whole(made)
         assert made.look("ls state") == ""
 

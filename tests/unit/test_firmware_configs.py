@@ -141,11 +141,18 @@ def test_an_optional_process_is_started_only_where_device_toml_has_its_table(nam
     program, *words = shlex.split(unit(ROOT / f"firmware_configs/systemd/cxr-{name}.service")["Service"]["ExecCondition"])
     file = tmp_path / "device.toml"
     answers = []
-    for text in (f"[{name}]\n", f"  [{name}] # here\n", f"# [{name}]\n", f"[{name}s]\n", f'facility = "[{name}]"\n'):
+    for text in (
+        f"[{name}]\n",
+        f"  [{name}] # here\n",
+        f"\t[ {name}\t]\n",
+        f"# [{name}]\n",
+        f"[{name}s]\n",
+        f'facility = "[{name}]"\n',
+    ):
         file.write_text(text)
         answers.append(subprocess.run([program, *words[:-1], str(file)], check=False).returncode)
     assert words[-1] == "/etc/cxr-edge/device.toml"
-    assert answers == [0, 0, 1, 1, 1]
+    assert answers == [0, 0, 0, 1, 1, 1]
 
 
 def megabytes(value):

@@ -341,9 +341,20 @@ def test_a_card_is_in_the_network_of_whatever_board_it_is_in():
     opened = (FOLDER / "cxr-open-root.service").read_text()
     started = re.findall(r"^ExecStart=(.*)$", opened, re.MULTILINE)
     assert started[0].endswith("remount,rw /")
-    assert started[1].endswith(" /run/NetworkManager/resolv.conf /etc/resolv.conf"), (
+    assert started[-1].endswith(" /run/NetworkManager/resolv.conf /etc/resolv.conf"), (
         "a read-only root keeps what it was exported with"
     )
+
+
+def test_a_power_cut_in_the_first_boot_leaves_nothing_of_cloud_init_out():
+    """It notes each step before it is done; and that all are done is noted when they are on the card."""
+    opened = (FOLDER / "cxr-open-root.service").read_text()
+    (removed,) = re.findall(r"^ExecStart=/usr/bin/rm (.*)$", opened, re.MULTILINE)
+    assert {"/var/lib/cloud/instance", "/var/lib/cloud/instances", "/var/lib/cloud/sem"} <= set(removed.split())
+    assert "\nBefore=" in opened
+    assert "cloud-init-local.service" in opened.partition("\nBefore=")[2].partition("\n")[0].split()
+    last = re.findall(r"^  - \[(.*)\]$", (FOLDER / "user-data").read_text().partition("runcmd:")[2], re.MULTILINE)
+    assert last == ["sync", "touch, /etc/cloud/cloud-init.disabled", "sync"]
 
 
 def test_what_changes_on_a_card_lies_on_the_data_partition_and_may_be_missing_at_boot(tmp_path):
@@ -417,6 +428,8 @@ def test_updates_are_those_of_security_and_touch_nothing_that_the_card_starts_wi
     assert [value for key, value in found if key == "Origins-Pattern"] == [
         "origin=Debian,codename=${distro_codename}-security,label=Debian-Security"
     ]
+    answers = re.findall(r'^DPkg::Options:: "(.*)";$', done.stdout, re.MULTILINE | re.IGNORECASE)
+    assert answers == ["--force-confdef", "--force-confold"], "nobody is there to be asked"
     never = [value for key, value in found if key == "Package-Blacklist"]
     for package in ("linux-image-6.6.0-rpi-v8", "raspi-firmware", "rpi-eeprom"):
         assert any(re.match(pattern, package) for pattern in never), package
@@ -446,8 +459,9 @@ def test_the_firewall_needs_nothing_of_the_data_partition_and_additions_wait_for
 def test_after_updates_the_devices_own_units_are_started_again_and_no_others(card, tmp_path):
     """Not by a pattern: it would also start again the unit that this is, and the ones that are done."""
     told = tmp_path / "told"
-    for name in ("mount", "sync", "dpkg", "apt-get", "unattended-upgrade"):
+    for name in ("mount", "sync", "apt-get", "unattended-upgrade"):
         card.stand_in(name, "exit 0")
+    card.stand_in("dpkg", 'test "$DEBIAN_FRONTEND $*" = "noninteractive --force-confdef --force-confold --configure --pending"')
     card.stand_in("systemctl", f'echo "$*" >>{told}')
     assert card.start("cxr-maintenance").returncode == 0
     (line,) = told.read_text().splitlines()
