@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -29,9 +30,18 @@ def describe(page: Page, state: Path) -> str:
     alone = "; this machine alone can open it" if page.address.startswith("127.") else ""
     host = page.address
     if host in _EVERY:
-        # Such a page answers to its name and to whichever of its addresses was asked (edge/page/hosts.py).
-        host, alone = f"{socket.gethostname().partition('.')[0]}.local", "; or by any address of this machine"
+        # Such a page answers to its name and to whichever of its addresses was asked (edge/page/hosts.py). A name is known in few
+        # networks, and as NAME.local only where something answers for it.
+        host, alone = own_address() or socket.gethostname(), "; or by any other address of this machine"
     return f"{'https' if page.certificate else 'http'}://{host}:{page.port}{alone}"
+
+
+def own_address() -> str | None:
+    """Return the address that this machine has in the network that leads out of it; None if it is in no such network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked, contextlib.suppress(OSError):
+        asked.connect(("192.0.2.1", 9))  # sends nothing; an address of nobody (RFC 5737)
+        return str(asked.getsockname()[0])
+    return None
 
 
 def require_tls(page: Page) -> None:

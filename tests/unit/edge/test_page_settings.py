@@ -9,6 +9,7 @@ from edge.commands.check import check_device
 from edge.commands.setup_device import set_up
 from edge.config import load_config
 from edge.errors import ConfigError
+from edge.page import readiness
 from edge.page.server import serve
 from edge.unattended.lifecycle import only_one
 from edge.unattended.notify import NOBODY, nothing
@@ -39,12 +40,21 @@ def test_check_says_where_the_page_is(config):
     assert (finding.ok, finding.text) == (True, f"http://127.0.0.1:{port}; this machine alone can open it")
 
 
-def test_a_page_on_every_network_is_found_by_the_name_of_the_machine(config, monkeypatch):
+@pytest.mark.parametrize(("address", "host"), [("192.168.7.20", "192.168.7.20"), (None, "clinic-7.lan")])
+def test_a_page_on_every_network_is_found_by_an_address_of_the_machine(config, monkeypatch, address, host):
     monkeypatch.setattr(socket, "gethostname", lambda: "clinic-7.lan")
+    monkeypatch.setattr(readiness, "own_address", lambda: address)
     port = free_port()
     path = config(port)
     path.write_text(path.read_text().replace('address = "127.0.0.1"', 'address = "0.0.0.0"'))
-    assert finding_of(path).text == f"http://clinic-7.local:{port}; or by any address of this machine"
+    assert finding_of(path).text == f"http://{host}:{port}; or by any other address of this machine"
+
+
+def test_an_own_address_is_one_that_can_be_listened_at():
+    address = readiness.own_address()
+    if address is not None:
+        with socket.create_server((address, 0)):
+            pass
 
 
 @pytest.mark.parametrize(
