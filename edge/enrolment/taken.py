@@ -1,8 +1,8 @@
 """Which enrolment file a board has taken last, so that neither it nor an older one takes the place of what was renewed since.
 
-`enrolment.sha256` beside the identity is written before it, in lines: the digest of the file; when the centre made the file, in seconds
-since 1970; the digest of the identity that its own is to replace. An identity that is still that one shows that the power failed in between. An earlier
-version wrote the first line alone, and after the identity.
+`enrolment.sha256` beside the identity is written before it, in lines: the digest of the file; when the centre made the file, in
+seconds since 1970; the digest of the identity that its own is to replace. An identity that is still that one shows that the power
+failed in between. An earlier version wrote the first line alone, and after the identity.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class _Taken:
 def keeps(identity: Path, enrolment: Enrolment, content: bytes) -> bool:
     """Return whether the present identity is another one that fits, and came after that of the file.
 
-    The centre has revoked what a device had when it makes a newer file for it: so the newer file wins, however long the present
-    identity is good. Only where it is not known when the file was made that the present one came from, the one that is good for longer
-    is the later one. The beginnings of certificates do not tell.
+    When the centre makes a newer file for a device, it has revoked what that had: so the newer file wins, however long the present
+    identity is good. Only where it is not known when the file was made that the present one came from, the one that is good for
+    longer is the later one. The beginnings of certificates do not tell.
 
     Args: identity: where it is. content: the enrolment file as it is.
     """
