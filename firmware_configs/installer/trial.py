@@ -64,7 +64,8 @@ class Change:
             trial = Trial(unended.before, after, unended.idle)
         else:
             trial = Trial(now, after, self._idle(now))
-        write_durably(self._places.trial, json.dumps(asdict(trial)).encode())
+        # Without what is empty: the version before, which may have to read this, may be one that knows the names alone.
+        write_durably(self._places.trial, json.dumps({key: value for key, value in asdict(trial).items() if value != ()}).encode())
         return trial
 
     def switch(self, name: str) -> None:

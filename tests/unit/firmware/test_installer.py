@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -259,6 +260,7 @@ def test_a_new_version_that_serves_is_confirmed_and_only_the_one_before_is_kept(
     change = Change(board, manager, 0.1, Software)
     trial = change.begin("new")
     assert read_trial(board) == Trial("old", "new")
+    assert json.loads(board.trial.read_bytes()) == {"before": "old", "after": "new"}, "what every earlier version can read"
     change.switch("new")
     change.start("new")
     assert change.settle() == "The new version new works and stays in service."
