@@ -103,6 +103,9 @@ def enroll(
     known = dict(authority.fleet().key_of)
     paper_key = _typed(site_key_paper) if site_key_paper else None
     all_made = enrol(authority, wanted, out, Options(timedelta(days=use_within), again, new_site_key, paper_key))
+    for cut in (True, False):
+        if replaced := [made.device for made in all_made if made.cut is cut]:
+            _say_revoked(f"What {', '.join(replaced)} had before", folder, cut=cut)
     for made in all_made:
         click.echo(f"{made.device} ({made.facility}): {made.file} and, to print, {made.paper}")
         if not made.carried:
@@ -124,11 +127,7 @@ def revoke(device: str, folder: Path) -> None:
     from broker.fleet.authority import Authority
     from broker.fleet.revoking import revoke as do
 
-    if do(Authority(folder), device):
-        click.echo(f"{device} is revoked: its connection is cut, and the broker refuses its certificates.")
-    else:
-        click.echo(f"{device} is revoked. No broker runs on this machine; it refuses {device} from its next start on.")
-        click.echo(f"If one runs elsewhere, copy {folder / 'crl.pem'} there, and send it SIGHUP.")
+    _say_revoked(device, folder, cut=do(Authority(folder), device))
 
 
 @click.command()
@@ -142,6 +141,15 @@ def fleet(folder: Path, as_json: bool) -> None:
     authority = Authority(folder)
     for line in fleet_lines(authority.fleet(), authority.now(), as_json=as_json):
         click.echo(line)
+
+
+def _say_revoked(what: str, folder: Path, *, cut: bool) -> None:
+    """Say what holds from now on, and what is left to do where `cut` could end no connection, as no broker runs here."""
+    if cut:
+        click.echo(f"{what} is revoked: its connection is cut, and the broker refuses its certificates.")
+    else:
+        click.echo(f"{what} is revoked. No broker runs on this machine; it refuses those certificates from its next start on.")
+        click.echo(f"If one runs elsewhere, copy {folder / 'crl.pem'} there, and send it SIGHUP.")
 
 
 def _typed(source: str) -> SiteKey:

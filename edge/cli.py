@@ -102,7 +102,9 @@ def parser() -> argparse.ArgumentParser:
     check = add(
         "check", by_hand.check, "Say in plain words what would stop the device from working; exit status 1 if something would."
     )
-    check.add_argument("--to-the-centre", action="store_true", help="then send a test film the whole way, until its receipt comes")
+    how = check.add_mutually_exclusive_group()
+    how.add_argument("--to-the-centre", action="store_true", help="then send a test film the whole way, until its receipt comes")
+    how.add_argument("--software", action="store_true", help="only its network, and whether it reads device.toml and the outbox")
     check.add_argument("--timeout", type=_count, default=120, metavar="SECONDS", help="for the test film (%(default)s)")
 
     commission = add("commission", by_hand.commission, "Show how far silent commissioning is; release the device, or put it back.")

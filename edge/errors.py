@@ -6,6 +6,7 @@
     |-- JournalDamaged       the journal of silent commissioning cannot be trusted
     |-- OutboxError          the outbox cannot be opened or belongs to another device
     |   |-- OutboxOlder      an older version has written it; `cxr-edge infer` brings it up to date
+    |   |-- OutboxNewer      a newer version has written it
     |   |-- OutboxFull       it has no room at present: wait, nothing is lost
     |   `-- OutboxDamaged    it is damaged or was replaced: end, and start again
     `-- ImageError           an image that gets no answer (has a reason code)
@@ -38,6 +39,10 @@ class OutboxError(CxrError):
 
 class OutboxOlder(OutboxError):
     """The outbox has the layout of an older version; the next start of `cxr-edge infer` brings it up to date."""
+
+
+class OutboxNewer(OutboxError):
+    """The outbox has the layout of a newer version, which alone can read it."""
 
 
 class OutboxFull(OutboxError):

@@ -39,7 +39,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Made:
-    """The two files of one device. `key_id`: of the site key; `carried`: whether it is in the file and on the paper."""
+    """The two files of one device.
+
+    `key_id`: of the site key; `carried`: whether it is in the file and on the paper. `cut`: whether a broker runs here and refuses
+    what the device had before; None if it had nothing.
+    """
 
     device: str
     facility: str
@@ -47,6 +51,7 @@ class Made:
     paper: Path
     key_id: str
     carried: bool
+    cut: bool | None
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,13 @@ def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options:
             replaced = [one.device for one in wanted if one.device in fleet.members]
             witnesses = [revoke_in_turn(authority, device) for device in replaced]
         # Before the device counts again: an earlier card of it has the same name, and would be taken for the new one and renewed.
-        if replaced:
-            cut(authority, replaced, witnesses)
+        cuts = dict.fromkeys(replaced, cut(authority, replaced, witnesses)) if replaced else {}
         prepared = [_prepare(authority, one, keys[one.facility], now, options) for one in wanted]
         with authority.turn():
             authority.record(standing.Making(now, [Issue(one.entry.device, one.entry.serial, one.entry.until) for one in prepared]))
         try:
-            made = [_write(folder, one) for one in prepared]  # takes long, and holds up nobody
+            # Takes long, and holds up nobody.
+            made = [_write(folder, one, cuts.get(one.content.device)) for one in prepared]
         except OSError as error:
             raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.") from None
         with authority.turn() as fleet:
@@ -121,13 +126,13 @@ def _prepare(authority: Authority, one: Wanted, site: _Key, now: datetime, optio
     return _Prepared(content, site.key, standing.Enrolled(one.device, one.facility, serial, until, last, site.key_id))
 
 
-def _write(folder: Path, one: _Prepared) -> Made:
+def _write(folder: Path, one: _Prepared, cut: bool | None) -> Made:
     content, code = one.content, new_code()
     file, sheet = folder / f"{content.device}.enrol", folder / f"{content.device}.txt"
     write_durably(file, lock(content, code))
     text = paper(content.device, content.facility, code, content.use_before, one.key, content.key_id)
     write_durably(sheet, text.encode("ascii"))
-    return Made(content.device, content.facility, file, sheet, content.key_id, one.key is not None)
+    return Made(content.device, content.facility, file, sheet, content.key_id, one.key is not None, cut)
 
 
 def _keys(fleet: Fleet, wanted: Sequence[Wanted], options: Options, now: datetime) -> dict[str, _Key]:

@@ -93,11 +93,11 @@ def _outbox_path(device: Device) -> Path:
 
 
 def check(arguments: Arguments) -> None:
-    from edge.commands.check import check_device
+    from edge.commands.check import check_device, check_software
     from edge.config import load_config
 
     device = load_config(arguments.config)
-    findings = list(check_device(device))
+    findings = list(check_software(device) if arguments.software else check_device(device, arguments.config))
     for finding in findings:
         mark = "ok     " if finding.ok else "PROBLEM" if finding.fatal else "note   "
         _say(f"{mark} {finding.subject}: {finding.text}")

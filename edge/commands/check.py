@@ -18,8 +18,9 @@ from edge.commissioning.journal import read_standing
 from edge.commissioning.standing import shown_and_why
 from edge.config import Device
 from edge.dicom.readiness import describe
+from edge.enrolment.expected import how_to_restore, lacks_key
 from edge.enrolment.validity import expired, good_until, utc_now
-from edge.errors import CxrError, OutboxOlder
+from edge.errors import CxrError, OutboxError, OutboxNewer, OutboxOlder
 from edge.intake.spool import free_bytes
 from edge.network.bundle import load_bundle
 from edge.network.classify import runtime
@@ -34,8 +35,17 @@ from edge.unattended.hardening import open_to_others
 _LOW_DISK = 512 * 1024 * 1024
 
 
-def check_device(device: Device) -> Iterator[Finding]:
-    """Yield what was found, in the order of the straight line; first whether the machine is the one that the profile is for."""
+def check_software(device: Device) -> Iterator[Finding]:
+    """Yield what this version of the software answers for itself, whatever surrounds it: an upgrade is judged by that alone."""
+    yield _tried("model", lambda: _model(device))
+    yield _tried("outbox", lambda: _layout(device))
+
+
+def check_device(device: Device, config: Path = Path("device.toml")) -> Iterator[Finding]:
+    """Yield what was found, in the order of the straight line; first whether the machine is the one that the profile is for.
+
+    Args: config: where the device's configuration is, for commands that a person is told to type.
+    """
     if device.board is not None:
         yield from check_board(device.board)
     yield _tried("watched folder", lambda: _folder(Path(device.watch.folder)))
@@ -52,7 +62,7 @@ def check_device(device: Device) -> Iterator[Finding]:
     )
     yield _disk(state)
     yield _room(device, state)
-    yield _tried("site key", lambda: f"key {load_site_key(Path(device.site_key)).key_id}")
+    yield _tried("site key", lambda: _site_key(device, config))
     yield from _open_to_others(device)
     yield _tried("model", lambda: _model(device))
     yield _tried("outbox", lambda: _outbox(device))
@@ -157,6 +167,26 @@ def _model(device: Device) -> str:
     return f"{manifest.name} {manifest.version}, {len(manifest.golden)} golden inputs give the scores expected of {runtime()}"
 
 
+def _site_key(device: Device, config: Path) -> str:
+    if lacks_key(device):
+        raise CxrError(how_to_restore(device, config))
+    return f"key {load_site_key(Path(device.site_key)).key_id}"
+
+
+def _layout(device: Device) -> str:
+    """Return that this version reads the outbox's layout, or brings it up to date, or that it is no matter of the version."""
+    path = Path(device.state) / "outbox.db"
+    if not path.exists():
+        return "none yet; it is made at the first start"
+    try:
+        OutboxReader(path, device.device).close()
+    except OutboxNewer:
+        raise
+    except OutboxError as error:
+        return str(error)
+    return "its layout is that of this version"
+
+
 def _outbox(device: Device) -> str:
     path = Path(device.state) / "outbox.db"
     if not path.exists():
@@ -164,7 +194,7 @@ def _outbox(device: Device) -> str:
     try:
         outbox = OutboxReader(path, device.device)
     except OutboxOlder:
-        # Said before an upgrade is taken into service; no reason against it.
+        # No reason against an upgrade.
         return "written by an older version; it is brought up to date at the next start"
     found = outbox.check_integrity()
     if found != "ok":

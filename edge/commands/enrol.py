@@ -101,7 +101,7 @@ def _make_pin(device: Device) -> None:
 
 
 def _said(enrolment: Enrolment, device: Device, config: Path) -> list[str]:
-    from edge.enrolment.expected import has_key
+    from edge.enrolment.expected import has_key, how_to_restore
 
     lines = [f"This board is {enrolment.device} of {enrolment.facility}. Its results go to {device.relay.url}."]
     if device.relay.url != enrolment.url:
@@ -111,6 +111,6 @@ def _said(enrolment: Enrolment, device: Device, config: Path) -> list[str]:
     if device.page is not None:
         lines.append(f"Its page: port {device.page.port}, PIN in {device.page.pin}.")
     if not has_key(device, enrolment.key_id):
-        lines.append(f"It reads no X-ray before it has the site's key {enrolment.key_id}: cxr-edge key restore --config {config}")
+        lines.append(how_to_restore(device, config))
     lines.append("Processes that run go on with what they began with: start them again. Delete the enrolment file.")
     return lines

@@ -64,6 +64,7 @@ def watch(arguments: Arguments) -> None:
 
 def infer(arguments: Arguments) -> None:
     device = begin("infer", arguments)
+    from edge.commands.key_wait import wait_for_site_key
     from edge.pixels.decoder import Decoder
     from edge.pixels.turn import turn_of
     from edge.unattended.lifecycle import Stop, only_one
@@ -72,6 +73,9 @@ def infer(arguments: Arguments) -> None:
     # A decoder that dies late and one that hangs, for the same picture, and a disk that is slow to take it.
     notifier = Notifier.of_environment(2 * device.decode.timeout_s + LONGEST_S)
     stop = Stop(notifier.finishing)
+    # Before the lock is taken: who asks whether X-rays are read sees that they are not.
+    if not wait_for_site_key(device, arguments.config, stop, notifier):
+        return
     with only_one(Path(device.state), "infer"):
         # First, so that it starts on another core while the model is loaded here.
         decoder = Decoder(device.decode, turn_of(Path(device.state)))

@@ -6,7 +6,6 @@ Each file is replaced whole; the identity comes last, so that what was cut off i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pwd
 import tempfile
@@ -24,6 +23,7 @@ from edge.enrolment.expected import expected_file, require_named
 from edge.enrolment.file import Enrolment
 from edge.enrolment.identity import Unfit, require_whole
 from edge.enrolment.settings import fill
+from edge.enrolment.taken import keeps, note
 from edge.errors import ConfigError, CxrError
 from edge.privacy.pseudonym import SiteKey, adopt, read_site_key
 
@@ -121,7 +121,7 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None, content: 
     Args: typed: the site key that came from paper. content: the enrolment file as it is.
 
     Returns:
-        False if the device keeps an identity that it has renewed since: the centre has revoked that of the file.
+        False if the device keeps an identity that came after that of the file: the centre has revoked that of the file.
 
     Raises:
         CxrError: if the key is of another site, or the configuration has no place for the identity.
@@ -146,36 +146,12 @@ def install(enrolment: Enrolment, place: Place, typed: SiteKey | None, content: 
             adopt(Path(device.site_key), key)
         elif enrolment.key_id:
             _write(expected_file(device), f"{enrolment.key_id}\n".encode("ascii"))
-        # Which file it was comes last: the same file then finds either its own identity or a later one.
-        identity, digest = Path(relay.certificate), hashlib.sha256(content).hexdigest().encode("ascii")
-        if _has_renewed(identity, digest, enrolment):
+        identity = Path(relay.certificate)
+        if keeps(identity, enrolment, content):
             return False
+        note(identity, enrolment, content)
         _write(identity, enrolment.identity.encode("ascii"))
-        _write(_taken(identity), digest)
     return True
-
-
-def _taken(identity: Path) -> Path:
-    """Return the file that holds the digest of the enrolment file that was taken last."""
-    return identity.with_name("enrolment.sha256")
-
-
-def _has_renewed(identity: Path, digest: bytes, enrolment: Enrolment) -> bool:
-    """Return whether the present identity is another one that fits, and came after that of the file.
-
-    It did if that file was taken already, or if it is good for longer. The beginnings of certificates do not tell.
-    """
-    try:
-        present = identity.read_bytes().decode("ascii")
-        until = require_whole(present, enrolment.device, enrolment.ca)
-    except (FileNotFoundError, UnicodeDecodeError, Unfit):
-        return False
-    if present == enrolment.identity:
-        return False
-    taken = _taken(identity)
-    if taken.exists() and taken.read_bytes() == digest:
-        return True
-    return until > require_whole(enrolment.identity, enrolment.device, enrolment.ca)
 
 
 def _carried(enrolment: Enrolment) -> SiteKey | None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 
-from edge.errors import OutboxError, OutboxFull, OutboxOlder
+from edge.errors import OutboxError, OutboxFull, OutboxNewer, OutboxOlder
 from edge.outbox.size import LOG_BYTES, room_for_outcomes
 
 STEP = 500
@@ -97,7 +97,7 @@ class OutboxFile:
         if version == 0:
             raise OutboxError(f"The outbox {path} is only just being made; try again in a moment.")
         if version > _LAYOUT:
-            raise OutboxError("The outbox was written by a newer version of cxr-edge. Upgrade this software.")
+            raise OutboxNewer("The outbox was written by a newer version of cxr-edge. Upgrade this software.")
         if version < _LAYOUT:
             raise OutboxOlder("The outbox was written by an older version of cxr-edge. `cxr-edge run` brings it up to date.")
         page = int(self.one("PRAGMA page_size")[0])

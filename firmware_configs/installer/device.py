@@ -1,4 +1,4 @@
-"""What the installed software itself is asked: to enrol, whether it would work, and what waits in its outbox."""
+"""What the installed software itself is asked: to enrol, whether it would work, what is missing, what waits in its outbox."""
 
 from __future__ import annotations
 
@@ -55,13 +55,20 @@ class Device:
             sys.stdout.write(f"         {said}\n")
 
     def trouble(self) -> str:
-        """Return what `cxr-edge check` finds that would stop the device, or an empty text."""
-        done = self._ask("check")
+        """Return what of this version itself would stop the device, or an empty text: by that it is taken or not."""
+        return "; ".join(self._problems("check", "--software"))
+
+    def missing(self) -> list[str]:
+        """Return what else would stop the device, for people: what surrounds it, which another version would not put right."""
+        return self._problems("check")
+
+    def _problems(self, *command: str) -> list[str]:
+        done = self._ask(*command)
         if done is None:
-            return "`cxr-edge check` did not come to an end."
+            return ["`cxr-edge check` did not come to an end."]
         if done.returncode == 0:
-            return ""
-        return problems(done.stdout) or f"`cxr-edge check` ended with {done.returncode}"
+            return []
+        return problems(done.stdout) or [f"`cxr-edge check` ended with {done.returncode}"]
 
     def reads_outbox(self) -> bool:
         """Whether this version can read the outbox as it is now, which a newer version may have written."""
@@ -113,11 +120,11 @@ class Device:
             return None
 
 
-def problems(said: str) -> str:
-    """Return what `cxr-edge check` has said would stop the device, on one line; its last line if it has named nothing."""
+def problems(said: str) -> list[str]:
+    """Return what `cxr-edge check` has said would stop the device, a line each; its last line if it has named nothing."""
     lines = said.splitlines()
     named = [line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)] or lines[-1:]
-    return "; ".join(" ".join(line.split()) for line in named)
+    return [" ".join(line.split()) for line in named]
 
 
 def _last(text: str, prefix: str) -> str:

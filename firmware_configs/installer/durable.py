@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
+import stat
 from pathlib import Path
 
 
@@ -76,12 +77,47 @@ def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.part"))
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder with all that is in it; one that is not there is fine."""
+def remove_tree(folder: Path) -> bool:
+    """Remove a folder with all that is in it; one that is not there is fine. Links are removed, not followed.
+
+    Returns:
+        False if folders on which something is mounted are left, emptied; and those that they are in.
+    """
     if folder.is_symlink() or not folder.exists():
-        return
-    shutil.rmtree(folder)
+        return True
+    left = False
+    for _, folders, files, handle in os.fwalk(folder, topdown=False, onerror=_raise):
+        for name in files:
+            os.unlink(name, dir_fd=handle)
+        for name in folders:
+            if stat.S_ISLNK(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=handle)
+            else:
+                left |= not _remove_folder(name, handle, also_full=left)
+        os.fsync(handle)
+    left |= not _remove_folder(str(folder), None, also_full=left)
     fsync_folder(folder.parent)
+    return not left
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether a file is in a folder, or below it; False if it is not there."""
+    return any(files for _, _, files in os.walk(folder))
+
+
+def _remove_folder(path: str, at: int | None, *, also_full: bool) -> bool:
+    """Remove a folder and return whether it is gone: one on which something is mounted stays, as may one that is not empty."""
+    try:
+        os.rmdir(path, dir_fd=at)
+    except OSError as error:
+        if error.errno == errno.EBUSY or (error.errno == errno.ENOTEMPTY and also_full):
+            return False
+        raise
+    return True
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def fsync_folder(path: Path) -> None:

@@ -83,7 +83,8 @@ class Installation:
             for step in steps:
                 self._say(f"as it is {step.text}")
             self._say("Everything is in place already. Nothing was changed.")
-        for line in summary(self._places, self._manager, enrolled=self._enrolled()):
+        missing = Device(self._version, self._places).missing() if self._enrolled() else []
+        for line in summary(self._places, self._manager, missing, enrolled=self._enrolled()):
             self._say(line)
 
     def _require_everything(self) -> None:
@@ -229,7 +230,7 @@ class Installation:
         self._undo.clear()
         self._change.switch(name)
         self._start()
-        if self._enrolled() and (trouble := self._change.trouble(name)):
+        if self._enrolled() and (trouble := self._change.trouble(trial)):
             raise WentBack(f"Version {name} does not work here: {trouble}. {self._change.back(trial)}")
         self._change.confirm(trial)
 

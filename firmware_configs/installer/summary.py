@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .places import Places
 from .toml import read_toml
@@ -13,8 +13,8 @@ from .units import Manager
 _ANY = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
 
 
-def summary(places: Places, manager: Manager, *, enrolled: bool) -> Iterator[str]:
-    """Yield the lines."""
+def summary(places: Places, manager: Manager, missing: Sequence[str], *, enrolled: bool) -> Iterator[str]:
+    """Yield the lines. `missing`: what would still stop the device."""
     if not enrolled:
         yield f"Not enrolled yet. At its first start, or by hand: cxr-edge enrol FILE --config {places.device_toml} --profile ..."
         return
@@ -33,6 +33,10 @@ def summary(places: Places, manager: Manager, *, enrolled: bool) -> Iterator[str
     else:
         yield "No systemd runs here, so nothing was started; it starts with the board. By hand, as the user cxr-edge:"
         yield f"           {program} run --config {places.device_toml}"
+    if missing:
+        yield "Still to be done, as root:"
+    for one in missing:
+        yield f"           {one}"
     yield "Next:  a test film the whole way to the centre and back, as root:"
     yield f"           {program} check --config {places.device_toml} --to-the-centre"
     yield "       lock the paper with the site's key away; delete the enrolment file here and on every stick."

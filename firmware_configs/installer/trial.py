@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,18 +26,23 @@ from .versions import half_made, half_written, is_complete, remove_version
 
 @dataclass(frozen=True)
 class Trial:
-    """Names of folders under versions; `before` is empty where the device was never installed."""
+    """Names of folders under versions; `before` is empty where the device was never installed.
+
+    `idle`: units that did not serve with `before` either, as when a share is not mounted; they are not asked of `after`.
+    """
 
     before: str
     after: str
+    idle: tuple[str, ...] = ()
 
 
 def read_trial(places: Places) -> Trial | None:
     """Return the trial that has not ended yet, if any."""
     try:
-        return Trial(**json.loads(places.trial.read_bytes()))
+        read = json.loads(places.trial.read_bytes())
     except FileNotFoundError:
         return None
+    return Trial(read["before"], read["after"], tuple(read.get("idle", ())))
 
 
 class Change:
@@ -55,8 +60,12 @@ class Change:
         """Write down what is going to happen. Who was in service before a trial that has not ended stays the one to go back to."""
         unended = read_trial(self._places)
         now = self._places.current_name()
-        trial = Trial(unended.before if unended and unended.after == now else now, after)
-        write_durably(self._places.trial, json.dumps(asdict(trial)).encode())
+        if unended and unended.after == now:
+            trial = Trial(unended.before, after, unended.idle)
+        else:
+            trial = Trial(now, after, self._idle(now))
+        # Without what is empty: the version before, which may have to read this, may be one that knows the names alone.
+        write_durably(self._places.trial, json.dumps({key: value for key, value in asdict(trial).items() if value != ()}).encode())
         return trial
 
     def switch(self, name: str) -> None:
@@ -73,14 +82,23 @@ class Change:
             self._manager.reload()
             self._manager.restart(wanted_units(self._places.versions / name, self._places))
 
-    def trouble(self, name: str) -> str:
-        """Return why the version in service does not work, or an empty text."""
-        version = self._places.versions / name
-        if self._manager.running:
-            units = wanted_units(version, self._places)
-            if idle := wait_until_serving(self._manager, units, self._patience_s):
-                return f"{', '.join(idle)} did not serve within {self._patience_s:.0f} s"
+    def trouble(self, trial: Trial) -> str:
+        """Return why the version on trial, which is in service, does not work, or an empty text."""
+        if idle := self._not_serving(trial.after, trial.idle):
+            return f"{', '.join(idle)} did not serve within {self._patience_s:.0f} s"
+        version = self._places.versions / trial.after
         return self._device(version, self._places).trouble() if self._places.device_toml.exists() else ""
+
+    def _not_serving(self, name: str, but: Sequence[str] = ()) -> list[str]:
+        """Return the units of the version in service that do not serve, as long as there is patience."""
+        if not (self._manager.running and self._places.device_toml.exists()):
+            return []
+        units = [unit for unit in wanted_units(self._places.versions / name, self._places) if unit not in but]
+        return wait_until_serving(self._manager, units, self._patience_s) if units else []
+
+    def _idle(self, name: str) -> tuple[str, ...]:
+        # None of those that come and go: of them nobody can say that the new version makes no difference.
+        return tuple(self._manager.idle(self._not_serving(name))) if name else ()
 
     def confirm(self, trial: Trial) -> None:
         """End a trial well. The version before stays; older ones go."""
@@ -124,7 +142,7 @@ class Change:
         if trial is None:
             return ""
         if self._places.current_name() == trial.after:
-            if trouble := self.trouble(trial.after):
+            if trouble := self.trouble(trial):
                 return f"The new version {trial.after} does not work ({trouble}). {self.back(trial)}"
             self.confirm(trial)
             return f"The new version {trial.after} works and stays in service."

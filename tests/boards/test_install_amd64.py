@@ -18,7 +18,18 @@ from edge.enrolment.code import read_code
 from edge.enrolment.file import lock, unlock
 from firmware_configs.wheelhouse.collect import collect
 from firmware_configs.wheelhouse.targets import Target
-from tests.support.board_device import PROFILE, PROGRAM, ask, bring_enrolment, drop, outbox, require_same_reading, serving, unpack
+from tests.support.board_device import (
+    CONFIG,
+    PROFILE,
+    PROGRAM,
+    ask,
+    bring_enrolment,
+    drop,
+    outbox,
+    require_same_reading,
+    serving,
+    unpack,
+)
 from tests.support.board_root import Board, board, debian_root, layer_of
 from tests.support.clinic import small_picture
 from tests.support.fleet import Fleet, make_fleet
@@ -133,6 +144,36 @@ def test_it_delivers_with_nothing_but_the_way_to_the_broker_and_an_upgrade_keeps
     device.must("/root/package/install.sh")
     assert device.must(PROGRAM, "--version").strip() == f"cxr-edge {edge.__version__}"
     assert len(outbox(device)) == 2
+
+
+def test_a_device_whose_site_key_comes_later_is_installed_says_so_and_can_be_upgraded(
+    root: Path, blank: Path, installed: Path, fleet: Fleet, packages: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The second one of a facility: its file has no site key, and the paper is not at hand."""
+    restore = f"cxr-edge key restore --config {CONFIG}"
+    fleet.enroll("clinic-2", "--facility", "Clinic 1")
+    with board(root, tmp_path / "board", [installed, blank]) as made:
+        # The software is there already, which saves unpacking it.
+        made.must("sh", "-c", "rm -r /etc/cxr-edge /var/lib/cxr-edge && userdel cxr-edge && rm /opt/cxr-edge/current")
+        enrol = (*bring_enrolment(made, fleet, "clinic-2"), *ENROL[4:])
+        said = made.must("/root/package/install.sh", *enrol)
+        key_id = made.read("/var/lib/cxr-edge/identity/site.key.expected").strip()
+        assert f"site key: No X-ray is read before the site's key {key_id} is typed from its paper: {restore}" in said
+        assert "Nothing was changed." in (again := made.must("/root/package/install.sh", *enrol))
+        assert restore in again
+        unpack(made, packages[1], "/root/newer")
+        # Nor does the certificate count, which no version renews.
+        made.must("sh", "-c", "chmod 0 /var/lib/cxr-edge/identity/ca.pem")
+        said = made.must("/root/newer/install.sh")
+        assert restore in said
+        assert "TLS files: " in said
+        assert made.must(PROGRAM, "--version").strip() == "cxr-edge 99.0.0"
+        with serving(made, tmp_path / "log"):
+            drop(made, small_picture(tmp_path / "a.png", 1))
+            wait_for(lambda: restore in (tmp_path / "log").read_text(), "it says what is missing", 60)
+            assert outbox(made) == []
+            made.must(*restore.split(), text=fleet.site_key_lines("clinic-1"))  # as the technician types it
+            wait_for(lambda: len(outbox(made)) == 1, "what waited is read", 60)
 
 
 def test_a_purge_waits_for_what_has_not_reached_the_centre(device: Board, tmp_path: Path) -> None:

@@ -264,6 +264,33 @@ def test_what_is_removed_comes_back_with_all_that_it_had(root: Path, empty: Path
         require_at_rest(made)
 
 
+def test_where_folders_are_mounted_what_is_in_them_is_removed_and_they_stay(
+    root: Path, empty: Path, first: Path, tmp_path: Path
+) -> None:
+    """As on the golden card, where all four lie on the data partition; and a disk of its own for a part of the state."""
+    folders = ("/opt/cxr-edge", "/etc/cxr-edge", "/var/lib/cxr-edge", "/srv/cxr/inbox")
+    uninstall = ("/opt/cxr-edge/current/install.sh", "--uninstall")
+    with board(root, tmp_path / "board", [first, empty]) as made:
+        for folder in folders:
+            made.must("sh", "-c", 'mkdir -p "/data$0" && cp -a "$0/." "/data$0" && mount --bind "/data$0" "$0"', folder)
+        made.must("sh", "-c", "mkdir -p /var/lib/cxr-edge/spool/deep && mount -t tmpfs disk /var/lib/cxr-edge/spool/deep")
+        films = ("/var/lib/cxr-edge/spool/deep/film", "/srv/cxr/inbox/film")
+        made.must("sh", "-c", 'for one; do echo film >"$one"; done; ln -s /usr /srv/cxr/inbox/link', "sh", *films)
+        assert "/opt/cxr-edge is emptied; it stays" in made.must(*uninstall)
+        made.must("ls", *films, "/etc/cxr-edge/device.toml")
+        assert "Nothing was changed." in made.must("/root/1.0/install.sh", "--uninstall")
+        install(made, "1.0")
+        assert made.run(*uninstall, "--purge").returncode == 2
+        said = made.must(*uninstall, "--purge", "--even-unsent")
+        assert [f"{folder} is emptied; it stays, as something is mounted there" in said for folder in folders] == [True] * 4, said
+        assert said.index("/srv/cxr/inbox") < said.index("/var/lib/cxr-edge") < said.index("/opt/cxr-edge is emptied")
+        assert not made.must("find", *folders, "/data", "-not", "-type", "d")
+        made.must("test", "-e", "/usr/bin/python3")
+        assert made.run("id", "cxr-edge").returncode != 0
+        assert "Nothing was changed." in made.must("/root/1.0/install.sh", "--uninstall", "--purge")
+        assert "This board is clinic-1 of Clinic 1." in install(made, "1.0", *ENROL)
+
+
 def test_every_change_of_a_name_is_on_the_disk_before_the_next(
     root: Path, empty: Path, first: Path, built: Path, tmp_path: Path
 ) -> None:

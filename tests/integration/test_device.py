@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 from edge.contract.codec import decode_outcome
 from edge.contract.reasons import AID
 from edge.errors import OutboxError
+from edge.unattended.lifecycle import is_running
 from export.phantom import phantom
 from tests.support.clinic import make_device, small_picture
 from tests.support.mosquitto import loopback_mosquitto
@@ -189,6 +191,35 @@ def test_a_broken_model_stops_answers_but_not_delivery_or_intake(tmp_path, what)
         assert edge("check", "--config", device.config).returncode == 1
     finally:
         device.stop()
+
+
+def test_without_the_site_key_nothing_is_read_and_with_it_what_waits_is(tmp_path):
+    device = make_device(tmp_path / "device", f"mqtt://127.0.0.1:{free_port()}")
+    key = device.home / "site.key"
+    key.rename(tmp_path / "paper")
+    device.start()
+    try:
+        small_picture(device.inbox / "a.png", 1)
+        said = f"typed from its paper: cxr-edge key restore --config {device.config}"
+        wait_for(lambda: said in device.log.read_text(), "it says what is missing", 30)
+        wait_for(lambda: len(list((device.state / "spool").glob("*"))) == 1, "the picture waits in the spool")
+        assert not is_running(device.state, "infer"), "the page says that pictures are not read"
+        assert not outcomes(device)
+        (tmp_path / "paper").rename(key)
+        wait_for(lambda: len(outcomes(device)) == 1, "it is read", 30)
+        text = device.log.read_text()
+        assert (text.count(said), "infer ended" in text) == (1, False)
+        key.unlink()
+    finally:
+        assert device.stop() == 0
+    # While it waits it ends as soon as it is told to.
+    device.start()
+    try:
+        wait_for(lambda: device.log.read_text().count(said) == 2, "it waits again", 30)
+    finally:
+        began = time.monotonic()
+        assert device.stop() == 0
+    assert time.monotonic() - began < 15
 
 
 def test_a_folder_that_cannot_be_emptied_is_told_and_others_go_on(tmp_path):

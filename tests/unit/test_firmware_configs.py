@@ -238,7 +238,7 @@ def test_a_profile_on_a_machine_without_its_files_is_told_what_is_missing(tmp_pa
     assert findings["state folder"].ok
     assert not (tmp_path / "not").exists(), "a check changes nothing"
     assert not findings["site key"].ok
-    assert "cxr-edge init" in findings["site key"].text
+    assert "cxr-edge key restore" in findings["site key"].text
     assert not findings["TLS files"].ok
 
 

@@ -122,9 +122,30 @@ def test_a_broker_that_was_off_refuses_when_it_starts(fleet: Fleet) -> None:
     card = fleet.device("clinic-1")
     with fleet.mosquitto():
         assert lets_in(fleet, fleet.identity(card.home))
-    assert "refuses clinic-1 from its next start on" in run("revoke", "clinic-1", "--dir", fleet.dir)
+    assert "refuses those certificates from its next start on" in run("revoke", "clinic-1", "--dir", fleet.dir)
     with fleet.mosquitto():
         assert not lets_in(fleet, fleet.identity(card.home))
+
+
+@pytest.mark.parametrize("command", ["revoke", "enroll --again"])
+def test_where_no_broker_runs_it_is_said_what_is_to_be_copied(fleet: Fleet, command: str) -> None:
+    """What a new card replaces is shut out as what is revoked, and the words are the same."""
+
+    def said() -> str:
+        if command == "revoke":
+            return run("revoke", "clinic-1", "--dir", fleet.dir)
+        return fleet.enroll("clinic-1", "--facility", "Clinic", "--again")
+
+    first = fleet.identity(fleet.device("clinic-1").home)
+    what = "clinic-1" if command == "revoke" else "What clinic-1 had before"
+    told = said()
+    assert f"{what} is revoked. No broker runs on this machine" in told
+    assert f"copy {fleet.dir / 'crl.pem'} there, and send it SIGHUP" in told
+    with fleet.mosquitto():
+        assert not lets_in(fleet, first)
+        told = said()
+    assert f"{what} is revoked: its connection is cut, and the broker refuses its certificates." in told
+    assert "crl.pem" not in told
 
 
 def test_cut_off_between_journal_and_list_it_is_made_good_by_the_next_command(fleet: Fleet) -> None:

@@ -52,9 +52,9 @@ def test_who_is_revoked_while_its_files_are_written_is_not_enrolled(
     one(authority, tmp_path / "out")
     right = enrolling._write
 
-    def write(to: Path, prepared: enrolling._Prepared) -> enrolling.Made:
+    def write(to: Path, prepared: enrolling._Prepared, cut: bool | None) -> enrolling.Made:
         revoke(Authority(authority.folder, authority.now), "clinic-1")
-        return right(to, prepared)
+        return right(to, prepared, cut)
 
     with monkeypatch.context() as patch:
         patch.setattr(enrolling, "_write", write)

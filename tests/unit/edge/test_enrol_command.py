@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,7 +21,7 @@ import edge.durable
 from broker.fleet.authority import Authority, Settings
 from broker.fleet.certificates import certificate_pem, key_pem, new_key, new_root
 from broker.fleet.enrolling import Options, enrol
-from broker.fleet.founding import found
+from broker.fleet.founding import found, renew_servers
 from broker.fleet.table import Wanted
 from edge.cli import main
 from edge.config import load_config
@@ -226,14 +228,85 @@ def test_the_same_file_again_leaves_an_identity_that_has_been_renewed_since(plac
 
 
 @pytest.mark.parametrize("days", [10, 3000])
-def test_another_file_takes_the_place_of_an_identity_unless_that_is_good_for_longer(place: Path, days: int) -> None:
+def test_a_newer_file_takes_the_place_of_an_identity_however_long_that_is_good(place: Path, days: int) -> None:
+    """The centre revoked it when it made the file, and may give shorter times by then."""
     file, code = made(place)
     assert call(place, file, code).returncode == 0
     present = renewed(place, days)
     later, code = made_by(place, Options(again=True))
     done = call(place, later, code)
     assert done.returncode == 0, done.stderr
-    assert ((place / "state/identity/device.pem").read_bytes() == present) == ("kept" in done.stdout) == (days == 3000)
+    assert "kept" not in done.stdout
+    assert (place / "state/identity/device.pem").read_bytes() != present
+
+
+@pytest.mark.parametrize("days", [10, 3000])
+def test_where_a_file_was_taken_by_an_earlier_version_the_identity_that_is_good_for_longer_stays(place: Path, days: int) -> None:
+    file, code = made(place)
+    assert call(place, file, code).returncode == 0
+    (place / "state/identity/enrolment.sha256").write_text(hashlib.sha256(file.read_bytes()).hexdigest())
+    present = renewed(place, days)
+    assert "kept" in call(place, file, code).stdout
+    later, code = made_by(place, Options(again=True))
+    kept = "kept" in call(place, later, code).stdout
+    assert ((place / "state/identity/device.pem").read_bytes() == present) == kept == (days == 3000)
+
+
+def test_an_older_file_never_takes_the_place_of_a_newer_one(place: Path) -> None:
+    """Also where the newer one is good for less."""
+    older, older_code = made(place)
+    older = older.rename(place / "older.enrol")
+    time.sleep(1.1)  # the centre notes the second in which a file was made
+    renew_servers(place / "authority", Settings(["127.0.0.1"], grace_days=30), datetime.now(timezone.utc))
+    newer, code = made_by(place, Options(again=True))
+    assert call(place, newer, code).returncode == 0
+    present = (place / "state/identity/device.pem").read_bytes()
+    assert "kept" in call(place, older, older_code).stdout
+    assert (place / "state/identity/device.pem").read_bytes() == present
+
+
+def test_a_newer_file_that_was_cut_off_at_any_write_is_taken_by_the_same_command_and_what_is_renewed_then_stays(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is renewed between the cut and that command."""
+    file, code = made(place)
+    assert call(place, file, code).returncode == 0
+    (place / "board").mkdir()
+    for name in ("state", "etc"):
+        shutil.copytree(place / name, place / "board" / name)
+    path = place / "state/identity/device.pem"
+    time.sleep(1.1)  # the centre notes the second in which a file was made
+    later, code = made_by(place, Options(again=True))
+    right = os.rename
+    cuts = 0
+    while True:
+        for name in ("state", "etc"):
+            shutil.rmtree(place / name)
+            shutil.copytree(place / "board" / name, place / name)
+        present, left = renewed(place, 3000), cuts
+
+        def rename(source: Path, target: Path) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            right(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(edge.durable.os, "rename", rename)
+            patch.setattr(sys, "stdin", io.StringIO(code))
+            with pytest.raises(SystemExit) as ended:
+                main(["enrol", str(later), "--config", str(place / "etc" / "device.toml")])
+        if not ended.value.code:
+            break
+        cuts += 1
+        if path.read_bytes() == present:
+            assert "kept" not in call(place, later, code).stdout
+            assert path.read_bytes() != present
+        present = renewed(place, 3000)
+        assert "kept" in call(place, later, code).stdout
+        assert path.read_bytes() == present
+    assert cuts == 3, "site key, what is noted of the file, identity"
 
 
 @pytest.mark.parametrize("spoil", ["damaged", "absent", "of another device", "of another authority"])

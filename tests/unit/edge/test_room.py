@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from edge.capacity import Capacity, Room
-from edge.commands.check import check_device
+from edge.commands.check import check_device, check_software
 from edge.config import Device, Watch
 from edge.contract.codec import decode_outcome, encode
 from edge.contract.messages import MAP_SIDE, MAX_BYTES, HeatMap
@@ -382,8 +382,12 @@ def test_an_older_layout_is_no_reason_against_an_upgrade_and_a_newer_one_is(tmp_
     for layout, ok in ((2, True), (99, False)):
         with closing(sqlite3.connect(tmp_path / "outbox.db")) as changed:
             changed.execute(f"PRAGMA user_version = {layout}")
-        [found] = [finding for finding in check_device(device) if finding.subject == "outbox"]
-        assert (found.ok, found.fatal) == (ok, True), found
+        for findings in (check_software(device), check_device(device)):
+            [found] = [finding for finding in findings if finding.subject == "outbox"]
+            assert (found.ok, found.fatal) == (ok, True), found
+    (tmp_path / "outbox.db").write_bytes(b"no database" * 1000)
+    assert [finding.ok for finding in check_software(device) if finding.subject == "outbox"] == [True], "it is the disk that did it"
+    assert [finding.ok for finding in check_device(device) if finding.subject == "outbox"] == [False]
 
 
 def test_the_page_finds_a_study_without_reading_every_outcome(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -175,8 +176,8 @@ class Manager:
 
     running = True
 
-    def __init__(self, places, broken=""):
-        self.places, self.broken, self.told = places, broken, []
+    def __init__(self, places, broken="", down=()):
+        self.places, self.broken, self.down, self.told = places, broken, down, []
 
     def reload(self):
         self.told.append("reload")
@@ -188,7 +189,7 @@ class Manager:
         self.told.append(f"stop {self.places.current_name()}")
 
     def idle(self, names: Sequence[str]):
-        return list(names) if self.broken and self.places.current_name() == self.broken else []
+        return [name for name in names if name in self.down or (self.broken and self.places.current_name() == self.broken)]
 
 
 class Software:
@@ -259,6 +260,7 @@ def test_a_new_version_that_serves_is_confirmed_and_only_the_one_before_is_kept(
     change = Change(board, manager, 0.1, Software)
     trial = change.begin("new")
     assert read_trial(board) == Trial("old", "new")
+    assert json.loads(board.trial.read_bytes()) == {"before": "old", "after": "new"}, "what every earlier version can read"
     change.switch("new")
     change.start("new")
     assert change.settle() == "The new version new works and stays in service."
@@ -282,6 +284,33 @@ def test_a_version_whose_units_do_not_serve_is_left_again_with_its_units(board):
     assert not (board.units / "cxr-new.service").exists()
     assert not (board.versions / "new").exists()
     assert manager.told == ["stop new", "reload", "restart old"]
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_unit_that_did_not_serve_before_is_no_reason_against_a_new_version_and_any_other_is(board, cut_off):
+    """As where a share is not mounted: no version puts that right."""
+    (board.versions / "old/systemd/cxr-dicom.service").write_text("[Install]\nWantedBy=multi-user.target\n")
+    manager = Manager(board, down=("cxr-dicom.service",))
+    change = Change(board, manager, 0.1, Software)
+    trial = change.begin("new")
+    assert trial == read_trial(board) == Trial("old", "new", ("cxr-dicom.service",))
+    change.switch("new")
+    if cut_off:
+        trial = Change(board, manager, 0.1, Software).begin("new")
+    assert change.trouble(trial) == ""
+    manager.down = ("cxr-dicom.service", "cxr-infer.service")
+    assert change.trouble(trial) == "cxr-infer.service did not serve within 0 s"
+    assert "The earlier version old is in service again" in change.settle()
+
+
+def test_units_that_come_and_go_before_an_upgrade_are_asked_to_serve_after_it(board, monkeypatch):
+    monkeypatch.setattr("firmware_configs.installer.trial.wait_until_serving", lambda manager, names, patience: list(names))
+    assert Change(board, Manager(board), 0.1, Software).begin("new").idle == ()
+
+
+def test_a_trial_that_an_earlier_version_began_is_read(board):
+    board.trial.write_text('{"before": "old", "after": "new"}')
+    assert read_trial(board) == Trial("old", "new")
 
 
 def test_on_a_card_with_a_read_only_root_the_link_goes_back_alone(board, monkeypatch):
@@ -359,6 +388,7 @@ def test_a_running_board_that_is_enrolled_again_is_started_again(board, monkeypa
     monkeypatch.setattr("firmware_configs.installer.account.has_user", lambda: True)
     monkeypatch.setattr("firmware_configs.installer.account.folders", lambda places: ())
     monkeypatch.setattr("firmware_configs.installer.install.Device.enrol", lambda *_: None)
+    monkeypatch.setattr("firmware_configs.installer.install.Device.missing", lambda *_: [])
     for folder in (board.state, board.inbox, board.journald, board.command.parent):
         folder.mkdir(parents=True, exist_ok=True)
     file = tmp_path / "clinic-1.enrol"
@@ -405,13 +435,39 @@ def test_the_problems_of_the_device_own_check_are_told(tmp_path):
     """The real command, so that its words and what is looked for in them stay the same."""
     set_up(tmp_path, "clinic-1", "Clinic 1", "mqtt://127.0.0.1:1")
     (tmp_path / "inbox").rmdir()
-    command = [sys.executable, "-m", "edge.cli", "check", "--config", str(tmp_path / "device.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (tmp_path / "site.key").unlink()
+    done = check_in(tmp_path)
     assert done.returncode == 1
-    assert problems(done.stdout) == (
-        f"watched folder: {tmp_path}/inbox is not there. Make the folder, or mount the disk or share that holds it."
-    )
-    assert problems("cxr-edge: device.toml: no such key\n") == "cxr-edge: device.toml: no such key"
+    assert problems(done.stdout) == [
+        f"watched folder: {tmp_path}/inbox is not there. Make the folder, or mount the disk or share that holds it.",
+        "site key: No X-ray is read before the site's key is typed from its paper: "
+        f"cxr-edge key restore --config {tmp_path}/device.toml",
+    ]
+    assert problems("cxr-edge: device.toml: no such key\n") == ["cxr-edge: device.toml: no such key"]
+
+
+def check_in(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.cli", "check", "--config", str(folder / "device.toml"), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_surrounds_the_device_is_no_reason_against_a_version_and_what_it_answers_for_itself_is(tmp_path):
+    """The real command: what the installer asks before and after it takes a version into service."""
+    set_up(tmp_path, "clinic-1", "Clinic 1", "mqtts://127.0.0.1:1")  # no certificate either
+    (tmp_path / "inbox").rmdir()
+    (tmp_path / "site.key").unlink()
+    (tmp_path / "page.pin").unlink()
+    assert check_in(tmp_path).returncode == 1
+    done = check_in(tmp_path, "--software")
+    assert done.returncode == 0, done.stdout
+    assert "golden inputs give the scores expected" in done.stdout
+
+    config = tmp_path / "device.toml"
+    right = config.read_text()
+    config.write_text(f'{right}\n[model]\nbundle = "{tmp_path}"\n')
+    assert check_in(tmp_path, "--software").returncode == 1
+    config.write_text(f"{right}\n[none-such]\n")
+    assert check_in(tmp_path, "--software").returncode != 0
 
 
 def test_systemd_understands_the_unit_that_ends_a_trial(tmp_path):
@@ -426,7 +482,9 @@ def test_the_end_says_who_this_is_and_where_the_page_is(board):
     board.device_toml.write_text(
         'device = "clinic-1"\nfacility = "Clinic 1"\n[page]\npin = "/etc/cxr-edge/page.pin"\naddress = "192.168.1.10"\nport = 80\n'
     )
-    text = "\n".join(summary(board, Manager(board), enrolled=True))
+    text = "\n".join(summary(board, Manager(board), ["site key: type it"], enrolled=True))
     assert "This board is clinic-1 of Clinic 1." in text
     assert "http://192.168.1.10:80    the PIN is in /etc/cxr-edge/page.pin" in text
     assert "--to-the-centre" in text
+    assert "Still to be done, as root:\n           site key: type it\n" in text
+    assert "Still to be done" not in "\n".join(summary(board, Manager(board), [], enrolled=True))
