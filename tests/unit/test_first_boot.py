@@ -7,16 +7,22 @@ import hashlib
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from firmware_configs.installer.boards import choose_profile, read_board
+from firmware_configs.installer.checks import require_board
+from firmware_configs.installer.errors import Refused
+from firmware_configs.installer.machine import Machine
 from tests.support.processes import find_program, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "firmware_configs/first-boot"
+PROFILES = ROOT / "firmware_configs/profiles"
 SCRIPTS = sorted(path for path in FOLDER.iterdir() if path.read_bytes().startswith(b"#!/bin/sh"))
 UNITS = sorted(path for path in FOLDER.iterdir() if path.suffix in (".service", ".timer", ".mount"))
 BINDS = {
@@ -56,10 +62,11 @@ def card(tmp_path):
     made.program.write_text(ENROL)
     made.program.chmod(0o755)
     here = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}[debian()]
-    for name, model in (("four", "Raspberry Pi 4"), ("three", "Raspberry Pi 3 Model B+"), ("any", "Raspberry Pi")):
+    for name, model in (("four", "Raspberry Pi 4"), ("three", "Raspberry Pi 3 Model B+")):
         (made.current / f"profiles/{name}.toml").write_text(PROFILE.format(model=model, architecture=here))
     (made.current / "profiles/other.toml").write_text(PROFILE.format(model="Raspberry Pi 4 Model B", architecture="riscv64"))
     made.model("Raspberry Pi 4 Model B Rev 1.4")
+    made.memory(1850)
     return made
 
 
@@ -74,6 +81,9 @@ class Card:
 
     def model(self, name):
         (self.current.parent / "model").write_bytes(name.encode() + b"\0")
+
+    def memory(self, megabytes):
+        (self.current.parent / "memory").write_text(f"MemTotal:  {megabytes * 1024} kB\nMemFree: 1 kB\n")
 
     def put(self, name="clinic-7", code="GOOD", content=b"sealed"):
         (self.boot / f"{name}.enrol").write_bytes(content)
@@ -96,6 +106,7 @@ class Card:
             "CXR_SETTINGS": str(self.settings),
             "CXR_CURRENT": str(self.current),
             "CXR_MODEL": str(self.current.parent / "model"),
+            "CXR_MEMORY": str(self.current.parent / "memory"),
         }
 
     def begin(self):
@@ -246,19 +257,88 @@ def test_two_files_are_one_too_many_and_none_is_told(card):
 
 
 @pytest.mark.parametrize(
-    ("model", "chosen"),
+    ("model", "architecture", "memory_mb", "chosen"),
     [
-        ("Raspberry Pi 3 Model B Plus Rev 1.3", "three"),
-        ("Raspberry Pi 3 Model B Rev 1.2", "any"),
-        ("Raspberry Pi 400 Rev 1.0", "any"),
-        ("Raspberry Pi 4 Model B Rev 1.5", "four"),
+        ("Raspberry Pi Zero 2 W Rev 1.0", "aarch64", 416, "raspberry-pi-zero-2w"),
+        ("Raspberry Pi 3 Model A Plus Rev 1.0", "aarch64", 416, "raspberry-pi-zero-2w"),
+        ("Raspberry Pi 3 Model B Rev 1.2", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 3 Model B Plus Rev 1.3", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi Compute Module 3 Plus Rev 1.0", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 4 Model B Rev 1.1", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 4 Model B Rev 1.5", "aarch64", 1850, "raspberry-pi-4"),
+        ("Raspberry Pi 4 Model B Rev 1.5", "aarch64", 7800, "raspberry-pi-4"),
+        ("Raspberry Pi 400 Rev 1.0", "aarch64", 3790, "raspberry-pi-4"),
+        ("Raspberry Pi Compute Module 4 Rev 1.0", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi Compute Module 4 Rev 1.1", "aarch64", 1850, "raspberry-pi-4"),
+        ("Raspberry Pi Compute Module 4S Rev 1.0", "aarch64", 1850, "raspberry-pi-4"),
+        ("Raspberry Pi 5 Model B Rev 1.1", "aarch64", 990, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 5 Model B Rev 1.0", "aarch64", 4040, "raspberry-pi-5"),
+        ("Raspberry Pi 500 Rev 1.0", "aarch64", 8060, "raspberry-pi-5"),
+        ("Raspberry Pi Compute Module 5 Rev 1.0", "aarch64", 2000, "raspberry-pi-5"),
+        ("NVIDIA Jetson Orin Nano Developer Kit", "aarch64", 7620, "jetson-orin-nano"),
+        ("Raspberry Pi 2 Model B Rev 1.1", "armv7l", 920, "raspberry-pi-32bit"),
+        ("Raspberry Pi 3 Model B Rev 1.2", "armv7l", 905, "raspberry-pi-32bit"),
+        ("Raspberry Pi 4 Model B Rev 1.4", "armv7l", 3790, "raspberry-pi-32bit"),
+        ("", "x86_64", 1850, "amd64"),
+        # These have too little for any profile that names them.
+        ("Raspberry Pi Zero 2 W Rev 1.0", "aarch64", 399, None),
+        ("Raspberry Pi 3 Model A Plus Rev 1.0", "armv7l", 430, None),
+        ("NVIDIA Jetson Orin Nano Developer Kit", "aarch64", 3100, None),
+        ("", "x86_64", 1000, None),
+        # These nothing names.
+        ("Raspberry Pi Model B Plus Rev 1.2", "aarch64", 430, ""),
+        ("Raspberry Pi 2 Model B Rev 1.2", "aarch64", 920, ""),
+        ("Banana Pi 4", "aarch64", 4000, ""),
+        ("", "aarch64", 4000, ""),
     ],
 )
-def test_the_profile_is_that_of_the_board(card, model, chosen):
+def test_a_card_and_the_installer_choose_the_same_profile_for_a_board(card, model, architecture, memory_mb, chosen):
+    """chosen: None: the board has too little memory; an empty text: it is unknown."""
+    shutil.rmtree(card.current / "profiles")
+    shutil.copytree(PROFILES, card.current / "profiles")
     card.put()
-    card.model(model)
+    if model:
+        card.model(model)
+    else:
+        (card.current.parent / "model").unlink()
+    card.memory(memory_mb)
+    card.stand_in("dpkg", "echo " + {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}[architecture])
+    done = card.start()
+    machine = Machine(True, architecture, "3.11", "2.36", memory_mb, model, lambda _path: 20_000)
+    if chosen:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert card.asked()[0].endswith(f" --profile {card.current}/profiles/{chosen}.toml")
+        found = choose_profile(PROFILES, "", machine)
+        assert found.stem == chosen
+        require_board(read_board(found), machine)
+        return
+    assert done.returncode == 1
+    assert card.asked() == []
+    with pytest.raises(Refused) as caught:
+        require_board(read_board(choose_profile(PROFILES, "", machine)), machine)
+    theirs, ours = str(caught.value), card.said()
+    if chosen is None:
+        assert theirs.startswith(f"This board has {memory_mb} MB of memory, and ")
+        assert theirs.partition(": ")[0] == ours.partition(": ")[0], "the same sentence, but for what to do about it"
+    else:
+        assert "no profile is known to be for it" in theirs
+        assert ours.startswith("No profile is for this board (")
+
+
+def test_a_profile_on_the_card_that_asks_for_more_memory_is_refused_but_not_for_a_device_that_has_its_own(card):
+    card.put()
+    asks = PROFILE.format(model="Raspberry Pi 4", architecture="aarch64") + "memory_mb = 1700  # MB\n[decode]\nmemory_mb = 1\n"
+    (card.boot / "profile.toml").write_text("[decode]\nmemory_mb = 9999\n" + asks)
     assert card.start().returncode == 0
-    assert card.asked()[0].endswith(f"/profiles/{chosen}.toml")
+    card.put(content=b"another")
+    card.memory(905)
+    assert card.start().returncode == 1
+    assert card.said() == (
+        "This board has 905 MB of memory, and Raspberry Pi 4 needs 1700: use a board with more, or put the profile of a smaller "
+        "one beside the enrolment file, as profile.toml.\n"
+    )
+    (card.settings / "device.toml").write_text("")
+    assert card.start().returncode == 0
 
 
 def test_a_start_that_is_cut_off_leaves_a_sentence_and_the_next_one_takes_the_file(card):
