@@ -9,6 +9,7 @@ import pty
 import re
 import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
@@ -106,6 +107,8 @@ class Card:
             "CXR_SETTINGS": str(self.settings),
             "CXR_CURRENT": str(self.current),
             "CXR_MODEL": str(self.current.parent / "model"),
+            "CXR_KEPT": str(self.boot.parent / "kept"),
+            "CXR_RUN": str(self.boot.parent / "run"),
             "CXR_MEMORY": str(self.current.parent / "memory"),
         }
 
@@ -214,6 +217,121 @@ def test_a_board_without_a_screen_says_on_its_card_where_it_is(card):
     card.stand_in("hostname", 'if [ "${1:-}" = -I ]; then echo 10.1.2.4; else echo cxr-edge; fi')
     assert card.start("cxr-address").returncode == 0
     assert card.said() == "Its name in the network is cxr-edge, its addresses: 10.1.2.4\n"
+
+
+WIFI = "[connection]\nid=clinic\ntype=wifi\n\n[wifi]\nssid=Ward 7\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=a password\n"
+
+
+@pytest.fixture
+def wifi(card):
+    """A card whose NetworkManager is a stand-in; what it was told is in the file."""
+    (card.boot.parent / "kept").mkdir()
+    card.told = card.boot.parent / "told"
+    card.stand_in("nmcli", f'echo "$*" >>{card.told}')
+    card.stored = card.boot.parent / "kept/cxr-wifi.nmconnection"
+    card.given = card.boot.parent / "run/system-connections/cxr-wifi.nmconnection"
+    return card
+
+
+def bring(card, text, encoding="utf-8"):
+    (card.boot / "wifi.nmconnection").write_bytes(text.encode(encoding))
+    return card.start("cxr-wifi")
+
+
+def test_a_wifi_that_came_on_the_card_is_moved_off_it_and_given_to_networkmanager_at_each_start(wifi):
+    done = bring(wifi, WIFI)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert wifi.names() == ["cxr-edge-status.txt"], "a password does not stay on a partition that every computer reads"
+    assert wifi.said() == "Wi-Fi: wifi.nmconnection was taken, and is no longer on this partition.\n"
+    assert "password" not in done.stdout + wifi.said()
+    for path in (wifi.stored, wifi.given):
+        assert path.read_text() == WIFI
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, "NetworkManager takes no other"
+    assert stat.S_IMODE(wifi.given.parent.parent.stat().st_mode) == 0o755, "others look for the name servers there"
+    shutil.rmtree(wifi.given.parents[1])  # what is in memory is gone with the power
+    assert wifi.start("cxr-wifi").returncode == 0
+    assert wifi.given.read_text() == WIFI
+    bring(wifi, WIFI.replace("Ward 7", "Ward 8"))
+    assert wifi.given.read_text() == wifi.stored.read_text() == WIFI.replace("Ward 7", "Ward 8")
+    assert wifi.told.read_text().splitlines() == ["connection reload"] * 3
+    assert [path.name for path in wifi.given.parent.iterdir()] == ["cxr-wifi.nmconnection"]
+    wifi.stored.unlink()
+    wifi.given.unlink()
+    assert wifi.start("cxr-wifi").returncode == 0
+    assert not wifi.given.exists(), "forgotten"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello\n",
+        "\0" * 4096,
+        WIFI.replace("type=wifi", "type=vpn"),
+        WIFI.replace("ssid=Ward 7", "ssid="),
+        WIFI.replace("[connection]", "[other]"),
+        '{"ssid": "Ward 7", "type": "wifi"}',
+    ],
+)
+def test_what_is_no_wifi_stays_on_the_card_with_a_sentence_and_the_former_one_goes_on(wifi, text):
+    bring(wifi, WIFI)
+    done = bring(wifi, text)
+    assert done.returncode == 0
+    assert wifi.names() == ["cxr-edge-status.txt", "wifi.nmconnection"]
+    sentence = "Wi-Fi: wifi.nmconnection was not taken: it is no keyfile with type=wifi in [connection] and ssid= in [wifi]."
+    assert wifi.said() == f"{sentence} Put it right.\n"
+    assert wifi.given.read_text() == WIFI
+    assert [path.name for path in wifi.stored.parent.iterdir()] == [wifi.stored.name]
+
+
+def test_a_wifi_that_another_system_has_written_is_understood(wifi):
+    bring(wifi, WIFI.replace("\n", "\r\n"), "utf-8-sig")
+    assert wifi.given.read_bytes() == WIFI.encode()
+    bring(wifi, WIFI.replace("=wifi", " = 802-11-wireless").replace("[wifi]", "[802-11-wireless]").replace("ssid=", "ssid = "))
+    assert " was taken" in wifi.said()
+
+
+def test_a_partition_that_cannot_be_written_to_costs_the_move_alone(wifi):
+    wifi.stand_in("rm", "exit 1")
+    done = bring(wifi, WIFI)
+    assert (done.returncode, wifi.given.read_text()) == (0, WIFI)
+    assert "remove wifi.nmconnection in a computer" in done.stderr
+    wifi.stand_in("rm", 'exec /bin/rm "$@"')
+    wifi.stand_in("sed", "exit 4")
+    bring(wifi, WIFI.replace("Ward 7", "Ward 8"))
+    assert wifi.given.read_text() == WIFI
+    assert "wifi.nmconnection" in wifi.names()
+
+
+def test_a_networkmanager_that_is_not_there_yet_stops_nothing(wifi):
+    wifi.stand_in("nmcli", "exit 8")
+    assert bring(wifi, WIFI).returncode == 0
+    assert wifi.given.read_text() == WIFI
+
+
+def test_a_wifi_and_what_the_card_became_are_both_told(wifi):
+    line = "Wi-Fi: wifi.nmconnection was taken, and is no longer on this partition.\n"
+    bring(wifi, WIFI)
+    wifi.put()
+    wifi.start()
+    assert wifi.said() == BECOME + line
+    wifi.stand_in("hostname", 'if [ "${1:-}" = -I ]; then echo 10.1.2.3; else echo cxr-edge; fi')
+    wifi.start("cxr-address")
+    bring(wifi, "hello")
+    address = "Its name in the network is cxr-edge, its addresses: 10.1.2.3\n"
+    assert wifi.said().startswith(BECOME + address + "Wi-Fi: wifi.nmconnection was not taken")
+    assert wifi.said().count("Wi-Fi: ") == 1
+
+
+def test_nothing_of_the_start_waits_for_a_wifi():
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read(FOLDER / "cxr-wifi.service")
+    assert not {"After", "RequiredBy"} & (set(unit["Unit"]) | set(unit["Install"]))
+    assert set(unit["Unit"]["Before"].split()) == {"cxr-first-boot.service", "cxr-address.service"}
+    assert int(unit["Service"]["TimeoutStartSec"]) <= 60
+    both = re.findall(r"^ConditionPathExists=(.*)$", (FOLDER / "cxr-wifi.service").read_text(), re.MULTILINE)
+    assert both == ["|/boot/firmware/wifi.nmconnection", "|/var/lib/NetworkManager/cxr-wifi.nmconnection"]
 
 
 def test_a_code_that_is_typed_wrongly_is_told_to_who_types_it(card):
