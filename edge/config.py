@@ -179,7 +179,8 @@ HOT_C = 80.0
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a profile was written for: `cxr-edge check` compares it with the machine, the installer before it changes anything.
 
-    `model`: words that the board's own name has (/proc/device-tree/model). `architecture` is that of the programs: `uname -m`, but
+    `model`: what people call it. `models`: the boards that take it by themselves, each in words that their own name has
+    (/proc/device-tree/model); without any, `model` is the only one. `architecture` is that of the programs: `uname -m`, but
     `armv7l` for a 32-bit system on a 64-bit kernel. `python`: the versions that its system brings. `runtime`: what runs the
     network, pinned. `memory_mb`: MemTotal is at least that. `disk_mb`: free before installing. `hot_c`: from there on the page, the
     status and the centre say that it is too hot. `watchdog_s`: what its hardware watchdog is set to; 0: it has none.
@@ -193,6 +194,7 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk_mb: Megabytes
     hot_c: Annotated[float, Meta(ge=40.0, le=110.0)] = HOT_C
     watchdog_s: Annotated[int, Meta(ge=0, le=600)] = 0
+    models: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,6 +32,9 @@ def check_board(board: Board, root: Path = _ROOT) -> Iterator[Finding]:
         text = f"{now.temperature_c:.0f} °C, too hot from {board.hot_c:.0f} on"
         hot = now.hot(board.hot_c)
         yield Finding("temperature", not hot, text + (": give it air, and keep it out of the sun" if hot else ""), fatal=False)
+    if not now.power_told and _is_raspberry_pi(root):
+        text = "this system does not say when it is too weak; a flash on a connected screen would, or `vcgencmd get_throttled`"
+        yield Finding("power supply", False, text, fatal=False)
     if board.watchdog_s:
         yield _watchdog(board, root)
 
@@ -75,6 +78,13 @@ def _memory(board: Board, total: int | None) -> Finding:
         return Finding("memory", True, f"{found} MiB")
     text = f"{found} MiB, and the profile needs {board.memory_mb}. Take a board with more, or the profile of a smaller one."
     return Finding("memory", False, text)
+
+
+def _is_raspberry_pi(root: Path) -> bool:
+    try:
+        return (root / "proc/device-tree/model").read_bytes().startswith(b"Raspberry Pi")
+    except OSError:
+        return False
 
 
 def _watchdog(board: Board, root: Path) -> Finding:

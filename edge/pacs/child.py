@@ -31,6 +31,7 @@ from edge.pixels.decoder_protocol import read_frame, write_frame
 from edge.pixels.memory_limit import limit_memory
 from edge.unattended.hardening import forbid_core_dumps
 from edge.unattended.lifecycle import end_with
+from edge.unattended.out_of_memory import be_ended_first
 
 
 def carry(order: Order) -> Sent:
@@ -107,6 +108,7 @@ def main() -> None:
     # The whole group may get them. What is in hand is finished all the same, and then the parent ends this.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, signal.SIG_IGN)
+    be_ended_first()
     limit_memory(memory_mb * 2**20)
     forbid_core_dumps()
     be_silent()

@@ -18,6 +18,7 @@ from edge.pixels.decode import Limits, decode_file
 from edge.pixels.memory_limit import limit_memory
 from edge.pixels.turn import turn
 from edge.unattended.hardening import forbid_core_dumps
+from edge.unattended.out_of_memory import be_ended_first
 
 
 def draw(order: Order) -> bytes:
@@ -32,6 +33,7 @@ def draw(order: Order) -> bytes:
 
 def main() -> None:
     """Read the order, keep to its limits, write the picture; exit status 1 if there is none."""
+    be_ended_first()
     forbid_core_dumps()
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Order)
     limit_memory(order.memory_mb * 2**20)

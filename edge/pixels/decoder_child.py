@@ -29,6 +29,7 @@ from edge.pixels.memory_limit import give_back, keep_nothing, limit_memory
 from edge.pixels.preprocess import preprocess_image
 from edge.pixels.quality import check_quality
 from edge.unattended.hardening import forbid_core_dumps
+from edge.unattended.out_of_memory import be_ended_first
 
 _KEEP_MEMORY_S = 5.0
 _KEEP_FROM_MB = 256
@@ -73,6 +74,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, memory_mb: int, cpu_seconds: in
     """Answer requests within the limits until the parent closes its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes its end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    be_ended_first()
     limit_memory(memory_mb * 2**20)
     forbid_core_dumps()
     # Decoders complain about damaged files with the file's name, which may be a patient's; what matters is in the answer.

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/")
-_FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+_FIRMWARE = "sys/devices/platform/soc*/soc*:firmware/get_throttled"
+"""soc/soc:firmware on most, soc@107c000000/soc@107c000000:firmware on a Raspberry Pi 5."""
 _FIRMWARE_BITS = {0: "under_voltage", 1: "frequency_capped", 2: "throttled", 3: "too_hot", 16: "under_voltage_since_boot"}
 _IGNORED_ZONES = ("PMIC-Die", "iwlwifi")
 """The first always says 100 degrees on a Jetson; the second is of a radio."""
@@ -21,13 +22,17 @@ _SLOWING = ("cpufreq", "processor", "cpu-throttle", "gpu-throttle", "devfreq", "
 
 @dataclass(frozen=True)
 class Board:
-    """temperature_c: of the hottest zone. throttled: why the machine is slower than it could be, as codes. Sizes in bytes."""
+    """temperature_c: of the hottest zone. throttled: why the machine is slower than it could be, as codes. Sizes in bytes.
+
+    power_told: whether a weak power supply would be among them. Where it is not, its absence says nothing.
+    """
 
     temperature_c: float | None
     throttled: list[str]
     memory_available: int | None
     memory_total: int | None
     load_1m: float
+    power_told: bool = False
 
     def hot(self, hot_c: float) -> bool:
         """Whether it is so hot that it slows down, or will, which boards do from `hot_c` degrees on."""
@@ -43,7 +48,10 @@ class Board:
 def read_board(root: Path = _ROOT) -> Board:
     """Return the present state. Args: root: where /sys and /proc are."""
     available, total = _memory(root)
-    return Board(_temperature(root), _throttled(root), available, total, round(os.getloadavg()[0], 2))
+    firmware, sensors = _firmware(root), _power_sensors(root)
+    throttled = _throttled(root, firmware or 0, sensors)
+    told = firmware is not None or bool(sensors)
+    return Board(_temperature(root), throttled, available, total, round(os.getloadavg()[0], 2), told)
 
 
 def _temperature(root: Path) -> float | None:
@@ -56,16 +64,26 @@ def _temperature(root: Path) -> float | None:
     return max(found, default=None)
 
 
-def _throttled(root: Path) -> list[str]:
-    found = []
-    try:
-        bits = int(_text(root / _FIRMWARE) or "0", 16)
-    except ValueError:
-        bits = 0
-    found += [code for bit, code in _FIRMWARE_BITS.items() if bits >> bit & 1]
-    for sensor in root.glob("sys/class/hwmon/hwmon*"):
-        if _text(sensor / "name") == "rpi_volt" and _text(sensor / "in0_lcrit_alarm") == "1":
-            found.append("under_voltage")
+def _firmware(root: Path) -> int | None:
+    """The bits that the firmware of a Raspberry Pi sets; None where it says nothing."""
+    for path in root.glob(_FIRMWARE):
+        try:
+            return int(_text(path), 16)
+        except ValueError:
+            continue
+    return None
+
+
+def _power_sensors(root: Path) -> list[str]:
+    """What each sensor says of the power supply: 1: too weak, 0: it was not."""
+    sensors = [sensor for sensor in root.glob("sys/class/hwmon/hwmon*") if _text(sensor / "name") == "rpi_volt"]
+    return [said for sensor in sensors if (said := _text(sensor / "in0_lcrit_alarm"))]
+
+
+def _throttled(root: Path, firmware: int, sensors: list[str]) -> list[str]:
+    found = [code for bit, code in _FIRMWARE_BITS.items() if firmware >> bit & 1]
+    if "1" in sensors:
+        found.append("under_voltage")
     for device in root.glob("sys/class/thermal/cooling_device*"):
         slowing = any(kind in _text(device / "type").lower() for kind in _SLOWING)
         if slowing and _text(device / "cur_state") not in ("", "0", "-1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ class Board:
     architecture: str = ""
     memory_mb: int = 0
     disk_mb: int = 0
+    models: Sequence[str] = ()
+    """Names of the boards that it is for; without any, `model` is the only one."""
 
 
 def read_board(path: Path) -> Board:
@@ -32,7 +35,10 @@ def read_board(path: Path) -> Board:
 
 
 def choose_profile(profiles: Path, asked: str, machine: Machine) -> Path:
-    """Return the profile that was asked for by name or path, or the one whose model is this machine's.
+    """Return the profile that was asked for by name or path, or the one for this machine.
+
+    Of those that name it: one that its memory suffices for, named with the most words, that makes most of its memory. Where the
+    memory suffices for none it is one of them all the same, and `require_board` refuses. `cxr-first-boot` chooses likewise.
 
     Raises:
         Refused: naming those that there are.
@@ -44,17 +50,29 @@ def choose_profile(profiles: Path, asked: str, machine: Machine) -> Path:
             if path.is_file():
                 return path
         raise Refused(f"There is no profile {asked}: name a file, or one of {names}.")
-    fitting = [(len(board.model), path) for path in there if _is_of(board := read_board(path), machine)]
+    boards = [(read_board(path), path) for path in there]
+    fitting = [
+        (machine.memory_mb >= board.memory_mb, named, board.memory_mb, path)
+        for board, path in boards
+        if (named := _named(board, machine))
+    ]
     if not fitting:
         what = machine.model or f"a {machine.architecture} machine"
         raise Refused(f"This is {what}, and no profile is known to be for it: choose one with --profile: {names}.")
-    return max(fitting)[1]
+    return max(fitting)[-1]
 
 
-def _is_of(board: Board, machine: Machine) -> bool:
+def _named(board: Board, machine: Machine) -> int:
+    """Return how long the longest name is all of whose words are words of this machine's own name; 0 if there is none."""
     if board.architecture != machine.architecture:
-        return False
-    if not machine.model:  # a PC has no device tree
-        return board.architecture == "x86_64"
-    told, wanted = machine.model.lower().split(), board.model.lower().replace("+", " plus").split()
-    return bool(wanted) and all(word in told for word in wanted)
+        return 0
+    model = machine.model
+    if not model and machine.architecture == "x86_64":
+        model = "PC"  # it has no device tree to say what it is
+    told = _words(model)
+    wanted = [_words(name) for name in board.models or (board.model,)]
+    return max((len(" ".join(words)) for words in wanted if set(words) <= set(told)), default=0)
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("+", " plus").split()

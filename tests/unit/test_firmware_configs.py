@@ -61,27 +61,6 @@ def test_what_a_profile_asks_for_fits_its_board(path):
     assert board.runtime.startswith(runtime + "==")
 
 
-@pytest.mark.parametrize(
-    ("says", "architecture", "profile"),
-    [
-        ("Raspberry Pi Zero 2 W Rev 1.0", "aarch64", "raspberry-pi-zero-2w"),
-        ("Raspberry Pi 3 Model B Plus Rev 1.3", "aarch64", "raspberry-pi-3b-plus"),
-        ("Raspberry Pi 4 Model B Rev 1.4", "aarch64", "raspberry-pi-4"),
-        ("Raspberry Pi 5 Model B Rev 1.0", "aarch64", "raspberry-pi-5"),
-        ("Raspberry Pi 3 Model B Rev 1.2", "armv7l", "raspberry-pi-32bit"),
-        ("NVIDIA Jetson Orin Nano Developer Kit", "aarch64", "jetson-orin-nano"),
-    ],
-)
-def test_a_profile_names_its_board_in_words_of_the_boards_own_name(says, architecture, profile):
-    boards = {path.stem: load_config(path).board for path in PROFILES}
-    fitting = [
-        name
-        for name, board in boards.items()
-        if board.architecture == architecture and set(board.model.split()) <= set(says.split())
-    ]
-    assert fitting == [profile]
-
-
 def test_there_is_a_profile_for_each_board():
     names = {path.stem for path in PROFILES}
     pis = {f"raspberry-pi-{name}" for name in ("zero-2w", "3b-plus", "4", "5", "32bit")}

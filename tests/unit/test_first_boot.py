@@ -7,16 +7,23 @@ import hashlib
 import os
 import pty
 import re
+import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from firmware_configs.installer.boards import choose_profile, read_board
+from firmware_configs.installer.checks import require_board
+from firmware_configs.installer.errors import Refused
+from firmware_configs.installer.machine import Machine
 from tests.support.processes import find_program, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "firmware_configs/first-boot"
+PROFILES = ROOT / "firmware_configs/profiles"
 SCRIPTS = sorted(path for path in FOLDER.iterdir() if path.read_bytes().startswith(b"#!/bin/sh"))
 UNITS = sorted(path for path in FOLDER.iterdir() if path.suffix in (".service", ".timer", ".mount"))
 BINDS = {
@@ -56,10 +63,11 @@ def card(tmp_path):
     made.program.write_text(ENROL)
     made.program.chmod(0o755)
     here = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}[debian()]
-    for name, model in (("four", "Raspberry Pi 4"), ("three", "Raspberry Pi 3 Model B+"), ("any", "Raspberry Pi")):
+    for name, model in (("four", "Raspberry Pi 4"), ("three", "Raspberry Pi 3 Model B+")):
         (made.current / f"profiles/{name}.toml").write_text(PROFILE.format(model=model, architecture=here))
     (made.current / "profiles/other.toml").write_text(PROFILE.format(model="Raspberry Pi 4 Model B", architecture="riscv64"))
     made.model("Raspberry Pi 4 Model B Rev 1.4")
+    made.memory(1850)
     return made
 
 
@@ -74,6 +82,9 @@ class Card:
 
     def model(self, name):
         (self.current.parent / "model").write_bytes(name.encode() + b"\0")
+
+    def memory(self, megabytes):
+        (self.current.parent / "memory").write_text(f"MemTotal:  {megabytes * 1024} kB\nMemFree: 1 kB\n")
 
     def put(self, name="clinic-7", code="GOOD", content=b"sealed"):
         (self.boot / f"{name}.enrol").write_bytes(content)
@@ -96,6 +107,9 @@ class Card:
             "CXR_SETTINGS": str(self.settings),
             "CXR_CURRENT": str(self.current),
             "CXR_MODEL": str(self.current.parent / "model"),
+            "CXR_KEPT": str(self.boot.parent / "kept"),
+            "CXR_RUN": str(self.boot.parent / "run"),
+            "CXR_MEMORY": str(self.current.parent / "memory"),
         }
 
     def begin(self):
@@ -205,6 +219,121 @@ def test_a_board_without_a_screen_says_on_its_card_where_it_is(card):
     assert card.said() == "Its name in the network is cxr-edge, its addresses: 10.1.2.4\n"
 
 
+WIFI = "[connection]\nid=clinic\ntype=wifi\n\n[wifi]\nssid=Ward 7\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=a password\n"
+
+
+@pytest.fixture
+def wifi(card):
+    """A card whose NetworkManager is a stand-in; what it was told is in the file."""
+    (card.boot.parent / "kept").mkdir()
+    card.told = card.boot.parent / "told"
+    card.stand_in("nmcli", f'echo "$*" >>{card.told}')
+    card.stored = card.boot.parent / "kept/cxr-wifi.nmconnection"
+    card.given = card.boot.parent / "run/system-connections/cxr-wifi.nmconnection"
+    return card
+
+
+def bring(card, text, encoding="utf-8"):
+    (card.boot / "wifi.nmconnection").write_bytes(text.encode(encoding))
+    return card.start("cxr-wifi")
+
+
+def test_a_wifi_that_came_on_the_card_is_moved_off_it_and_given_to_networkmanager_at_each_start(wifi):
+    done = bring(wifi, WIFI)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert wifi.names() == ["cxr-edge-status.txt"], "a password does not stay on a partition that every computer reads"
+    assert wifi.said() == "Wi-Fi: wifi.nmconnection was taken, and is no longer on this partition.\n"
+    assert "password" not in done.stdout + wifi.said()
+    for path in (wifi.stored, wifi.given):
+        assert path.read_text() == WIFI
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, "NetworkManager takes no other"
+    assert stat.S_IMODE(wifi.given.parent.parent.stat().st_mode) == 0o755, "others look for the name servers there"
+    shutil.rmtree(wifi.given.parents[1])  # what is in memory is gone with the power
+    assert wifi.start("cxr-wifi").returncode == 0
+    assert wifi.given.read_text() == WIFI
+    bring(wifi, WIFI.replace("Ward 7", "Ward 8"))
+    assert wifi.given.read_text() == wifi.stored.read_text() == WIFI.replace("Ward 7", "Ward 8")
+    assert wifi.told.read_text().splitlines() == ["connection reload"] * 3
+    assert [path.name for path in wifi.given.parent.iterdir()] == ["cxr-wifi.nmconnection"]
+    wifi.stored.unlink()
+    wifi.given.unlink()
+    assert wifi.start("cxr-wifi").returncode == 0
+    assert not wifi.given.exists(), "forgotten"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello\n",
+        "\0" * 4096,
+        WIFI.replace("type=wifi", "type=vpn"),
+        WIFI.replace("ssid=Ward 7", "ssid="),
+        WIFI.replace("[connection]", "[other]"),
+        '{"ssid": "Ward 7", "type": "wifi"}',
+    ],
+)
+def test_what_is_no_wifi_stays_on_the_card_with_a_sentence_and_the_former_one_goes_on(wifi, text):
+    bring(wifi, WIFI)
+    done = bring(wifi, text)
+    assert done.returncode == 0
+    assert wifi.names() == ["cxr-edge-status.txt", "wifi.nmconnection"]
+    sentence = "Wi-Fi: wifi.nmconnection was not taken: it is no keyfile with type=wifi in [connection] and ssid= in [wifi]."
+    assert wifi.said() == f"{sentence} Put it right.\n"
+    assert wifi.given.read_text() == WIFI
+    assert [path.name for path in wifi.stored.parent.iterdir()] == [wifi.stored.name]
+
+
+def test_a_wifi_that_another_system_has_written_is_understood(wifi):
+    bring(wifi, WIFI.replace("\n", "\r\n"), "utf-8-sig")
+    assert wifi.given.read_bytes() == WIFI.encode()
+    bring(wifi, WIFI.replace("=wifi", " = 802-11-wireless").replace("[wifi]", "[802-11-wireless]").replace("ssid=", "ssid = "))
+    assert " was taken" in wifi.said()
+
+
+def test_a_partition_that_cannot_be_written_to_costs_the_move_alone(wifi):
+    wifi.stand_in("rm", "exit 1")
+    done = bring(wifi, WIFI)
+    assert (done.returncode, wifi.given.read_text()) == (0, WIFI)
+    assert "remove wifi.nmconnection in a computer" in done.stderr
+    wifi.stand_in("rm", 'exec /bin/rm "$@"')
+    wifi.stand_in("sed", "exit 4")
+    bring(wifi, WIFI.replace("Ward 7", "Ward 8"))
+    assert wifi.given.read_text() == WIFI
+    assert "wifi.nmconnection" in wifi.names()
+
+
+def test_a_networkmanager_that_is_not_there_yet_stops_nothing(wifi):
+    wifi.stand_in("nmcli", "exit 8")
+    assert bring(wifi, WIFI).returncode == 0
+    assert wifi.given.read_text() == WIFI
+
+
+def test_a_wifi_and_what_the_card_became_are_both_told(wifi):
+    line = "Wi-Fi: wifi.nmconnection was taken, and is no longer on this partition.\n"
+    bring(wifi, WIFI)
+    wifi.put()
+    wifi.start()
+    assert wifi.said() == BECOME + line
+    wifi.stand_in("hostname", 'if [ "${1:-}" = -I ]; then echo 10.1.2.3; else echo cxr-edge; fi')
+    wifi.start("cxr-address")
+    bring(wifi, "hello")
+    address = "Its name in the network is cxr-edge, its addresses: 10.1.2.3\n"
+    assert wifi.said().startswith(BECOME + address + "Wi-Fi: wifi.nmconnection was not taken")
+    assert wifi.said().count("Wi-Fi: ") == 1
+
+
+def test_nothing_of_the_start_waits_for_a_wifi():
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read(FOLDER / "cxr-wifi.service")
+    assert not {"After", "RequiredBy"} & (set(unit["Unit"]) | set(unit["Install"]))
+    assert set(unit["Unit"]["Before"].split()) == {"cxr-first-boot.service", "cxr-address.service"}
+    assert int(unit["Service"]["TimeoutStartSec"]) <= 60
+    both = re.findall(r"^ConditionPathExists=(.*)$", (FOLDER / "cxr-wifi.service").read_text(), re.MULTILINE)
+    assert both == ["|/boot/firmware/wifi.nmconnection", "|/var/lib/NetworkManager/cxr-wifi.nmconnection"]
+
+
 def test_a_code_that_is_typed_wrongly_is_told_to_who_types_it(card):
     card.put(code=None)
     ours, theirs = pty.openpty()
@@ -246,19 +375,88 @@ def test_two_files_are_one_too_many_and_none_is_told(card):
 
 
 @pytest.mark.parametrize(
-    ("model", "chosen"),
+    ("model", "architecture", "memory_mb", "chosen"),
     [
-        ("Raspberry Pi 3 Model B Plus Rev 1.3", "three"),
-        ("Raspberry Pi 3 Model B Rev 1.2", "any"),
-        ("Raspberry Pi 400 Rev 1.0", "any"),
-        ("Raspberry Pi 4 Model B Rev 1.5", "four"),
+        ("Raspberry Pi Zero 2 W Rev 1.0", "aarch64", 416, "raspberry-pi-zero-2w"),
+        ("Raspberry Pi 3 Model A Plus Rev 1.0", "aarch64", 416, "raspberry-pi-zero-2w"),
+        ("Raspberry Pi 3 Model B Rev 1.2", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 3 Model B Plus Rev 1.3", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi Compute Module 3 Plus Rev 1.0", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 4 Model B Rev 1.1", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 4 Model B Rev 1.5", "aarch64", 1850, "raspberry-pi-4"),
+        ("Raspberry Pi 4 Model B Rev 1.5", "aarch64", 7800, "raspberry-pi-4"),
+        ("Raspberry Pi 400 Rev 1.0", "aarch64", 3790, "raspberry-pi-4"),
+        ("Raspberry Pi Compute Module 4 Rev 1.0", "aarch64", 905, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi Compute Module 4 Rev 1.1", "aarch64", 1850, "raspberry-pi-4"),
+        ("Raspberry Pi Compute Module 4S Rev 1.0", "aarch64", 1850, "raspberry-pi-4"),
+        ("Raspberry Pi 5 Model B Rev 1.1", "aarch64", 990, "raspberry-pi-3b-plus"),
+        ("Raspberry Pi 5 Model B Rev 1.0", "aarch64", 4040, "raspberry-pi-5"),
+        ("Raspberry Pi 500 Rev 1.0", "aarch64", 8060, "raspberry-pi-5"),
+        ("Raspberry Pi Compute Module 5 Rev 1.0", "aarch64", 2000, "raspberry-pi-5"),
+        ("NVIDIA Jetson Orin Nano Developer Kit", "aarch64", 7620, "jetson-orin-nano"),
+        ("Raspberry Pi 2 Model B Rev 1.1", "armv7l", 920, "raspberry-pi-32bit"),
+        ("Raspberry Pi 3 Model B Rev 1.2", "armv7l", 905, "raspberry-pi-32bit"),
+        ("Raspberry Pi 4 Model B Rev 1.4", "armv7l", 3790, "raspberry-pi-32bit"),
+        ("", "x86_64", 1850, "amd64"),
+        # These have too little for any profile that names them.
+        ("Raspberry Pi Zero 2 W Rev 1.0", "aarch64", 399, None),
+        ("Raspberry Pi 3 Model A Plus Rev 1.0", "armv7l", 430, None),
+        ("NVIDIA Jetson Orin Nano Developer Kit", "aarch64", 3100, None),
+        ("", "x86_64", 1000, None),
+        # These nothing names.
+        ("Raspberry Pi Model B Plus Rev 1.2", "aarch64", 430, ""),
+        ("Raspberry Pi 2 Model B Rev 1.2", "aarch64", 920, ""),
+        ("Banana Pi 4", "aarch64", 4000, ""),
+        ("", "aarch64", 4000, ""),
     ],
 )
-def test_the_profile_is_that_of_the_board(card, model, chosen):
+def test_a_card_and_the_installer_choose_the_same_profile_for_a_board(card, model, architecture, memory_mb, chosen):
+    """chosen: None: the board has too little memory; an empty text: it is unknown."""
+    shutil.rmtree(card.current / "profiles")
+    shutil.copytree(PROFILES, card.current / "profiles")
     card.put()
-    card.model(model)
+    if model:
+        card.model(model)
+    else:
+        (card.current.parent / "model").unlink()
+    card.memory(memory_mb)
+    card.stand_in("dpkg", "echo " + {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}[architecture])
+    done = card.start()
+    machine = Machine(True, architecture, "3.11", "2.36", memory_mb, model, lambda _path: 20_000)
+    if chosen:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert card.asked()[0].endswith(f" --profile {card.current}/profiles/{chosen}.toml")
+        found = choose_profile(PROFILES, "", machine)
+        assert found.stem == chosen
+        require_board(read_board(found), machine)
+        return
+    assert done.returncode == 1
+    assert card.asked() == []
+    with pytest.raises(Refused) as caught:
+        require_board(read_board(choose_profile(PROFILES, "", machine)), machine)
+    theirs, ours = str(caught.value), card.said()
+    if chosen is None:
+        assert theirs.startswith(f"This board has {memory_mb} MB of memory, and ")
+        assert theirs.partition(": ")[0] == ours.partition(": ")[0], "the same sentence, but for what to do about it"
+    else:
+        assert "no profile is known to be for it" in theirs
+        assert ours.startswith("No profile is for this board (")
+
+
+def test_a_profile_on_the_card_that_asks_for_more_memory_is_refused_but_not_for_a_device_that_has_its_own(card):
+    card.put()
+    asks = PROFILE.format(model="Raspberry Pi 4", architecture="aarch64") + "memory_mb = 1700  # MB\n[decode]\nmemory_mb = 1\n"
+    (card.boot / "profile.toml").write_text("[decode]\nmemory_mb = 9999\n" + asks)
     assert card.start().returncode == 0
-    assert card.asked()[0].endswith(f"/profiles/{chosen}.toml")
+    card.put(content=b"another")
+    card.memory(905)
+    assert card.start().returncode == 1
+    assert card.said() == (
+        "This board has 905 MB of memory, and Raspberry Pi 4 needs 1700: use a board with more, or put the profile of a smaller "
+        "one beside the enrolment file, as profile.toml.\n"
+    )
+    (card.settings / "device.toml").write_text("")
+    assert card.start().returncode == 0
 
 
 def test_a_start_that_is_cut_off_leaves_a_sentence_and_the_next_one_takes_the_file(card):

@@ -64,7 +64,7 @@ def test_what_the_second_part_enables_is_there(root):
     text = (IMAGE / "stage-cxr/00-system/01-run-chroot.sh").read_text()
     (line,) = re.findall(r"^systemctl enable (.*)$", text, re.MULTILINE)
     own = {name for name in line.split() if name.startswith("cxr-")}
-    services = {f"cxr-{name}" for name in ("data-partition", "open-root", "first-boot", "address", "firewall-additions")}
+    services = {f"cxr-{name}" for name in ("data-partition", "open-root", "first-boot", "address", "wifi", "firewall-additions")}
     assert own == services | {"cxr-maintenance.timer"}
     for name in own:
         unit = root / "etc/systemd/system" / (name if "." in name else f"{name}.service")

@@ -89,6 +89,14 @@ def test_heat_is_judged_by_the_boards_own_limit_and_by_its_firmware(tmp_path):
     assert not findings(tmp_path, changed(hot_c=95.0), firmware.items())["temperature"].ok
 
 
+def test_a_pi_that_says_nothing_of_its_power_supply_is_not_taken_for_well_fed(tmp_path):
+    pi = {"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0"}
+    found = findings(tmp_path / "silent", files=pi.items())["power supply"]
+    assert (found.ok, found.fatal) == (False, False)
+    told = {"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": "0"}
+    assert "power supply" not in findings(tmp_path / "told", files={**pi, **told}.items())
+
+
 def test_a_machine_that_does_not_tell_its_memory_is_no_error(tmp_path):
     found = findings(tmp_path, files={"proc/meminfo": "?"}.items())["memory"]
     assert (found.ok, found.fatal) == (False, False)

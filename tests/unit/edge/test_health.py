@@ -62,6 +62,23 @@ def test_a_newer_pi_tells_of_its_power_by_hwmon(tmp_path):
     assert (board.throttled, board.temperature_c, board.hot(80.0)) == (["under_voltage"], None, False)
 
 
+@pytest.mark.parametrize("firmware", ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"])
+def test_a_pi_tells_why_it_is_slow_wherever_its_kernel_puts_the_firmware(tmp_path, firmware):
+    """The second is what the kernel of a Raspberry Pi 5 calls it."""
+    path = f"sys/devices/platform/{firmware}/get_throttled"
+    assert machine(tmp_path, {path: "5000d"}).throttled == ["throttled", "too_hot", "under_voltage", "under_voltage_since_boot"]
+    assert machine(tmp_path, {path: "0"}).throttled == []
+
+
+def test_whether_a_weak_power_supply_would_be_told_is_known(tmp_path):
+    assert not machine(tmp_path / "1", {}).power_told
+    assert machine(tmp_path / "2", {"sys/devices/platform/soc/soc:firmware/get_throttled": "0"}).power_told
+    assert not machine(tmp_path / "3", {"sys/devices/platform/soc/soc:firmware/get_throttled": "no number"}).power_told
+    sensor = {"sys/class/hwmon/hwmon0/name": "rpi_volt", "sys/class/hwmon/hwmon0/in0_lcrit_alarm": "0"}
+    assert machine(tmp_path / "4", sensor).power_told
+    assert not machine(tmp_path / "5", {**sensor, "sys/class/hwmon/hwmon0/name": "cpu"}).power_told
+
+
 def test_a_jetson_that_slows_down_and_whose_odd_sensor_is_ignored(tmp_path):
     zone, cooling = "sys/class/thermal/thermal_zone", "sys/class/thermal/cooling_device"
     board = machine(

@@ -3,10 +3,10 @@
 source="${CXR_EDGE:?the checkout of cxr-edge}/firmware_configs"
 put() { install -D --mode="$1" "${source}/first-boot/$2" "${ROOTFS_DIR}$3"; }
 
-for program in cxr-first-boot cxr-address cxr-data-partition cxr-firewall-additions cxr-maintenance; do
+for program in cxr-first-boot cxr-address cxr-wifi cxr-data-partition cxr-firewall-additions cxr-maintenance; do
     put 755 "${program}" "/usr/local/sbin/${program}"
 done
-for unit in cxr-first-boot.service cxr-address.service cxr-data-partition.service cxr-open-root.service \
+for unit in cxr-first-boot.service cxr-address.service cxr-wifi.service cxr-data-partition.service cxr-open-root.service \
     cxr-firewall-additions.service cxr-maintenance.service cxr-maintenance.timer media-cxr.mount; do
     put 644 "${unit}" "/etc/systemd/system/${unit}"
 done

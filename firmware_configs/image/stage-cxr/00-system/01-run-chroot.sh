@@ -2,7 +2,7 @@
 # In the card's system. What would make two cards alike is removed: each makes its own machine id and host keys at its first boot.
 userdel --remove --force building || true
 passwd --lock root
-systemctl enable cxr-data-partition cxr-open-root cxr-first-boot cxr-address cxr-firewall-additions cxr-maintenance.timer nftables systemd-timesyncd ssh
+systemctl enable cxr-data-partition cxr-open-root cxr-first-boot cxr-address cxr-wifi cxr-firewall-additions cxr-maintenance.timer nftables systemd-timesyncd ssh
 # Not on this card: what makes a swap file, keys or room for the root; updates at their own time (cxr-maintenance has its own).
 systemctl disable dphys-swapfile apt-daily.timer apt-daily-upgrade.timer regenerate_ssh_host_keys sshswitch resize2fs_once 2>/dev/null || true
 # What writes to a root that is read-only from the first boot on fails there, at each start or every night.
