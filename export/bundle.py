@@ -154,8 +154,18 @@ def write_files(folder: Path, model: Calibrated, words: Words) -> None:
 def write_card(folder: Path, card: str) -> None:
     """Write another MODEL_CARD.md into a bundle, whose manifest then names it."""
     (folder / CARD_NAME).write_text(card, encoding="utf-8")
+    _name_part(folder, CARD_NAME)
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Write another report.json into a bundle, whose manifest then names it."""
+    _write_json(folder / REPORT_NAME, report)
+    _name_part(folder, REPORT_NAME)
+
+
+def _name_part(folder: Path, name: str) -> None:
     manifest = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
-    parts = manifest.parts | {CARD_NAME: _sha256(folder / CARD_NAME)}
+    parts = manifest.parts | {name: _sha256(folder / name)}
     _write_json(folder / MANIFEST_NAME, msgspec.structs.replace(manifest, parts=parts))
 
 

@@ -22,6 +22,7 @@ from export.metrics import auc, confusion, macro_recall
 from export.model import UNFAMILIAR, Finished, finish
 from export.predictions import Predictions
 from export.protocols import NamedSplit, Plan, RecordedPlan, record_plan
+from export.second_runtime import in_other_runtime
 from export.splits import Split
 from export.train import Lesson, Recipe
 
@@ -146,12 +147,6 @@ def _cross_validation(found: unseen.Found, material: Material) -> dict[str, Any]
         else None,
         "ieee8023_linear": ev.covid_against_rest(found.linear[same], truth[same], people[same]),
         "float_against_int8": ev.agreement(found.floats, found.logits),
-        "other_runtime": {
-            "name": unseen.OTHER_RUNTIME,
-            "darkcovid": ev.three_classes(found.other[dark], truth[dark], people[dark])["accuracy"],
-            "same_answer": ev.confident(unseen.same_answers(found), people),
-            **ev.agreement(found.other, found.logits),
-        },
         "float_darkcovid": ev.three_classes(found.floats[dark], truth[dark], people[dark])["accuracy"],
     }
 
@@ -170,6 +165,9 @@ def _shipped(model: Finished, splits: list[Split], found: unseen.Found, material
         "test": ev.three_classes(found.logits[test][known], truth[known], people[known]),
         "abstention": ev.abstention(found.chances[test][known], truth[known], people[known], found.answered[test][known]),
         "float_against_int8": ev.agreement(found.floats[test], found.logits[test]),
+        "other_runtime": in_other_runtime(
+            model.graph, model, material.pixels[test][known], [sample for sample in samples if sample.label in CLASSES]
+        ),
     }
 
 

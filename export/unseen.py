@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.contract.bundle import Runtime
+from edge.network.typicality import Typicality
 from edge.pixels.decode import decode_file
 from export.baseline import linear_scores, shape_only_inputs
 from export.calibrate import probabilities
@@ -19,7 +19,6 @@ from export.evaluate import COVID, Figure, confident, mean_of, patched
 from export.material import Material
 from export.model import Finished, Seen, float_logits, run
 from export.predictions import Predictions, as_picture
-from export.runtimes import RUNTIMES
 from export.splits import Split
 from export.train import Recipe
 
@@ -28,32 +27,38 @@ Bools = npt.NDArray[np.bool_]
 Make = Callable[[Material, Split, Recipe, str | None], Finished]
 
 GRAY = 128
-OTHER_RUNTIME: Runtime = "tflite-runtime"
-"""All is fitted and measured in LiteRT; devices of 32-bit ARM have this one."""
+
+
+class Judge(Protocol):
+    """What turns scores into answers, see `export.model.Finished`."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def candidate(self) -> float: ...
+    @property
+    def typicality(self) -> Typicality: ...
 
 
 @dataclass(frozen=True)
 class Found:
     """Of all n samples, each by the model of its fold.
 
-    logits, floats, other, black, gray, lungless, linear: shape (n, classes); of the int8 graph, of the float network, of the int8
-    graph in OTHER_RUNTIME, with the middle black, with the middle gray, with the lungs black (where known), of the linear model.
-    chances: probabilities of the logits. answered, other_answered: whether the device would answer, in either runtime. distance:
-    from what the model has learned, as a share of its limit. temperature, candidate: of the model. heat_in_lungs: share of the heat
-    for the answer that lies in the lungs; 0 where unknown.
+    logits, floats, black, gray, lungless, linear: shape (n, classes); of the int8 graph, of the float network, with the middle
+    black, with the middle gray, with the lungs black (where known), of the linear model. chances: probabilities of the logits.
+    answered: whether the device would answer. distance: from what the model has learned, as a share of its limit. temperature,
+    candidate: of the model. heat_in_lungs: share of the heat for the answer that lies in the lungs; 0 where unknown.
     """
 
     fold: npt.NDArray[np.int64]
     logits: Floats
     floats: Floats
-    other: Floats
     black: Floats
     gray: Floats
     lungless: Floats
     linear: Floats
     chances: Floats
     answered: Bools
-    other_answered: Bools
     distance: Floats
     temperature: Floats
     candidate: Floats
@@ -71,8 +76,6 @@ def of_folds(material: Material, splits: list[Split], models: list[Finished]) ->
         found.fold[test] = fold
         found.logits[test] = seen.logits
         found.floats[test] = float_logits(model.network, pixels)
-        elsewhere = run(model.graph, pixels, RUNTIMES[OTHER_RUNTIME])
-        found.other[test], found.other_answered[test] = elsewhere.logits, answers(elsewhere, model)[1]
         found.black[test] = run(model.graph, patched(pixels, 0)).logits
         found.gray[test] = run(model.graph, patched(pixels, GRAY)).logits
         found.lungless[test] = run(model.graph, lungs_out(pixels, material.lungs[test])).logits
@@ -90,14 +93,12 @@ def _empty(n: int, classes: int) -> Found:
         fold=np.zeros(n, np.int64),
         logits=np.zeros((n, classes)),
         floats=np.zeros((n, classes)),
-        other=np.zeros((n, classes)),
         black=np.zeros((n, classes)),
         gray=np.zeros((n, classes)),
         lungless=np.zeros((n, classes)),
         linear=np.zeros((n, classes)),
         chances=np.zeros((n, classes)),
         answered=np.zeros(n, np.bool_),
-        other_answered=np.zeros(n, np.bool_),
         distance=np.zeros(n),
         temperature=np.zeros(n),
         candidate=np.zeros(n),
@@ -110,7 +111,7 @@ def truth_of(samples: list[Sample]) -> npt.NDArray[np.int64]:
     return np.array([CLASSES.index(s.label) if s.label in CLASSES else -1 for s in samples], dtype=np.int64)
 
 
-def answers(seen: Seen, model: Finished) -> tuple[Floats, Bools, Bools, Floats]:
+def answers(seen: Seen, model: Judge) -> tuple[Floats, Bools, Bools, Floats]:
     """Return probabilities, whether the device answers (see `edge.network.decide`), whether it looks familiar, and how far it is.
 
     The distance is a share of the limit.
@@ -196,12 +197,6 @@ def shapes_of(samples: list[Sample]) -> tuple[Floats, Pixels]:
     """Return how far each file's shape is from a square, and network inputs of flat pictures of those shapes."""
     sizes = [decode_file(sample.file).image.size for sample in samples]
     return np.array([abs(np.log(height / width)) for width, height in sizes]), shape_only_inputs([(h, w) for w, h in sizes])
-
-
-def same_answers(found: Found) -> Bools:
-    """Return where both runtimes give the same answer: the same class, or none in either."""
-    same_class = found.logits.argmax(axis=1) == found.other.argmax(axis=1)
-    return np.asarray((found.answered == found.other_answered) & (same_class | ~found.answered))
 
 
 def as_predictions(found: Found, material: Material) -> list[Predictions]:
