@@ -101,7 +101,8 @@ def _folder(path: Path) -> str:
     if not path.is_dir():
         raise CxrError(f"{path} is not there. Make the folder, or mount the disk or share that holds it.")
     try:
-        with tempfile.NamedTemporaryFile(dir=path, prefix=".cxr-check-"):
+        # Without a name where the disk knows such: the folder's time of change stays, and who watches it sees nothing.
+        with tempfile.TemporaryFile(dir=path, prefix=".cxr-check-"):
             pass
     except OSError as error:
         raise CxrError(f"{path} cannot be written to ({error.strerror}). Make it writable for user {os.getuid()}.") from None
