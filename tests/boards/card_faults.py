@@ -14,6 +14,7 @@ from tests.support.processes import wait_for
 def hung_and_killed(bench: Bench) -> Figures:
     """infer stands still: systemd's own watchdog ends it. Each process is killed once."""
     device, machine = bench.device, bench.device.machine
+    device.allow_dicom()
     before = _main_pids(device)
     for path in bench.pictures(2):
         device.drop(path)

@@ -17,12 +17,6 @@ from tests.support.card_device import PATIENCE_S, UNITS, CardDevice
 from tests.support.dicom import film
 from tests.support.processes import wait_for
 
-_DICOM = """
-[dicom]
-address = "0.0.0.0"
-allow = ["XRAY1@10.0.2.2"]
-"""
-
 
 def first_boot(bench: Bench) -> Figures:
     """An enrolment file and its code lie on the card; nobody touches the board until it serves."""
@@ -70,8 +64,8 @@ def _served_after(device: CardDevice) -> int:
 
 def films(bench: Bench) -> Figures:
     """An X-ray machine is allowed in device.toml; it sends, and files are put into the watched folder."""
-    device, machine = bench.device, bench.device.machine
-    machine.must(f"sudo tee -a {CONFIG} >/dev/null && sudo systemctl start cxr-dicom", _DICOM, timeout_s=300)
+    device = bench.device
+    device.allow_dicom()
     pictures = bench.pictures(3)
     for path in pictures:
         device.drop(path)
@@ -108,6 +102,7 @@ def _readings(said: str) -> list[dict[str, Any]]:
 def firewall(bench: Bench) -> Figures:
     """What answers from outside, and what does not although something listens there."""
     machine = bench.device.machine
+    bench.device.allow_dicom()
     machine.must("sudo systemd-run --unit=listener python3 -m http.server 9000", timeout_s=120)
     wait_for(
         lambda: machine.answers("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 9000))'"), "it listens", 120
@@ -139,7 +134,7 @@ def _is_greeted(port: int) -> bool:
 
 
 def cable_and_stick(bench: Bench) -> Figures:
-    """The cable is pulled; what was dropped before is exported to a stick, and delivered when the cable is back."""
+    """The cable is pulled; what is read meanwhile is exported to a stick, and delivered when the cable is back."""
     device, machine = bench.device, bench.device.machine
     image = bench.scratch / "stick.img"
     subprocess.run(["mkfs.vfat", "-C", "-n", "CXR", str(image), "65536"], check=True, stdout=subprocess.DEVNULL)
@@ -147,18 +142,19 @@ def cable_and_stick(bench: Bench) -> Figures:
     wait_for(lambda: machine.answers("findmnt --types vfat /media/cxr"), "the stick is mounted", 300)
     there = device.at_centre()
     before = len(there)
-    for path in bench.pictures(1):
-        device.drop(path)
-    command = f"sudo -u cxr-edge cxr-edge export /media/cxr --config {CONFIG}"
-    machine.must(f"nohup sh -c 'sleep 90; {command}' >/tmp/exported 2>&1 &")
+    (picture,) = bench.pictures(1)
+    device.while_away(picture, 60, f"sudo -u cxr-edge cxr-edge export /media/cxr --config {CONFIG}")
     machine.cable(plugged=False)
     time.sleep(240)
+    before_the_cable = len(device.at_centre())
     machine.cable(plugged=True)
     device.wait_until_delivered(before + 1)
     names = machine.must("sudo ls /media/cxr").split()
     machine.pull_stick()
     wait_for(lambda: not machine.answers("findmnt /media/cxr"), "the mount is gone with the stick", 300)
     return {
+        "said": device.said_while_away().strip(),
+        "nothing_got_through_without_a_cable": before_the_cable == before,
         "exported": [name for name in names if name.endswith(".sealed")],
         "the_file_is_on_the_stick": any(name.endswith(".sealed") for name in names),
         "delivered_once_each": device.once_each(bench.sent),
@@ -168,6 +164,7 @@ def cable_and_stick(bench: Bench) -> Figures:
 def units(bench: Bench) -> Figures:
     """What systemd itself says of the running units, and that none of them has ended in a quiet minute."""
     machine = bench.device.machine
+    bench.device.allow_dicom()
     asked = f"systemctl show --value -p NRestarts {' '.join(RUNNING)}"
     before = machine.must(asked).split()
     time.sleep(60)

@@ -20,8 +20,14 @@ UNITS = ("cxr-watch", "cxr-infer", "cxr-relay", "cxr-page")
 PATIENCE_S = 1500.0
 """An emulated processor on a machine that has other work takes minutes to start."""
 _AS_DEVICE = "sudo -u cxr-edge"
-_PLACE = """sudo sh -c 'cat >/srv/cxr/inbox/.{name}.part && sync /srv/cxr/inbox/.{name}.part &&
-chown cxr-edge: /srv/cxr/inbox/.{name}.part && mv /srv/cxr/inbox/.{name}.part /srv/cxr/inbox/{name} && sync -f /srv/cxr/inbox'"""
+_BRING = """sudo sh -c 'cat >/srv/cxr/inbox/.{name}.part && sync /srv/cxr/inbox/.{name}.part &&
+chown cxr-edge: /srv/cxr/inbox/.{name}.part'"""
+_PLACE = "sudo sh -c 'mv /srv/cxr/inbox/.{name}.part /srv/cxr/inbox/{name} && sync -f /srv/cxr/inbox'"
+_DICOM = """
+[dicom]
+address = "0.0.0.0"
+allow = ["XRAY1@10.0.2.2"]
+"""
 
 
 class CardDevice:
@@ -56,7 +62,27 @@ class CardDevice:
 
     def drop(self, picture: Path) -> None:
         """Put a picture into the watched folder; when this returns it is on the card."""
-        self.machine.must(_PLACE.format(name=picture.name), picture.read_bytes())
+        self.machine.must(f"{_BRING} && {_PLACE}".format(name=picture.name), picture.read_bytes())
+
+    def while_away(self, picture: Path, seconds: int, then: str) -> None:
+        """Let the board by itself put a picture into its folder after so many seconds, and after as many more run a command."""
+        self.machine.must(_BRING.format(name=picture.name), picture.read_bytes())
+        place = _PLACE.format(name=picture.name)
+        script = f"sleep {seconds}\n{place}\nsleep {seconds}\n{then}\n"
+        self.machine.must("cat >/tmp/while-away", script)
+        self.machine.must("nohup sh /tmp/while-away >/tmp/while-away.said 2>&1 &")
+
+    def said_while_away(self) -> str:
+        """Return what that said."""
+        return self.machine.must("cat /tmp/while-away.said")
+
+    def allow_dicom(self) -> None:
+        """Let an X-ray machine send to it; does nothing if it may already."""
+        self.machine.must(
+            f"grep -q '^.dicom.' {CONFIG} || {{ sudo tee -a {CONFIG} >/dev/null && sudo systemctl start cxr-dicom; }}",
+            _DICOM,
+            timeout_s=300,
+        )
 
     def send(self, *films: Path) -> bool:
         """Send films as an X-ray machine does; whether each was answered with success."""
