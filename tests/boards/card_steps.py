@@ -17,12 +17,26 @@ from tests.support.card_device import PATIENCE_S, UNITS, CardDevice
 from tests.support.dicom import film
 from tests.support.processes import wait_for
 
+# As an editor of Windows leaves it.
+_WIFI = """[connection]
+id=clinic
+type=wifi
+
+[wifi]
+ssid=clinic
+
+[wifi-security]
+key-mgmt=wpa-psk
+psk=not-a-secret
+""".replace("\n", "\r\n")
+
 
 def first_boot(bench: Bench) -> Figures:
-    """An enrolment file and its code lie on the card; nobody touches the board until it serves."""
+    """An enrolment file, its code and a Wi-Fi lie on the card; nobody touches the board until it serves."""
     bench.fleet.enroll("clinic-1", "--facility", "Clinic 1")
     device = bench.board("clinic-1")
     bench.enrol_on_card(device)
+    device.machine.write_boot("wifi.nmconnection", _WIFI.encode())
     machine, began = device.machine, time.monotonic()
     machine.start()
     wait_for(lambda: machine.answers(FIRST_BOOT_OVER), f"the first boot is over; {machine.console} says more", PATIENCE_S)
@@ -46,6 +60,9 @@ def first_boot(bench: Bench) -> Figures:
         "status_says_where": "10.0.2.15" in status,
         "name_servers_are_the_networks": machine.answers('test "$(readlink /etc/resolv.conf)" = /run/NetworkManager/resolv.conf'),
         "files_of_the_enrolment_are_gone": not [name for name in left if name.endswith((".enrol", ".code"))],
+        "wifi_is_no_longer_on_the_boot_partition": "wifi.nmconnection" not in left
+        and "Wi-Fi: wifi.nmconnection was taken" in status,
+        "wifi_is_known": machine.answers("sudo nmcli --get-values NAME connection show | grep -qx clinic"),
         "no_password_opens_it": not machine.must("sudo cut -d : -f 2 /etc/shadow | grep '^[$]' || true").strip(),
         "memory_is_limited": "memory" in machine.must("cat /sys/fs/cgroup/cgroup.controllers").split(),
         "swap_in_memory": "/dev/zram0" in machine.must("cat /proc/swaps"),
