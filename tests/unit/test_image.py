@@ -115,3 +115,4 @@ def test_no_secret_is_in_the_image():
     assert "FIRST_USER_NAME=building" in (IMAGE / "config").read_text()
     assert ": >/etc/machine-id" in removed
     assert "/etc/ssh/ssh_host_*_key*" in removed
+    assert "/var/lib/NetworkManager/secret_key /var/lib/NetworkManager/NetworkManager.state" in removed

@@ -10,5 +10,7 @@ systemctl disable unattended-upgrades fake-hwclock logrotate.timer man-db.timer 
 # What speaks to the neighbourhood though nothing here asks it, and what would write a new boot loader while a clinic works.
 systemctl disable avahi-daemon.service avahi-daemon.socket bluetooth hciuart ModemManager triggerhappy rpi-eeprom-update 2>/dev/null || true
 systemctl mask userconfig.service || true
+# NetworkManager's: its key, and that pi-gen has switched Wi-Fi off where no country was named.
+rm --force /var/lib/NetworkManager/secret_key /var/lib/NetworkManager/NetworkManager.state
 rm --force /etc/ssh/ssh_host_*_key* /var/lib/systemd/random-seed /var/swap
 : >/etc/machine-id
