@@ -10,6 +10,7 @@ alone, after the first boot.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,7 @@ def _wrong(figures: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     """Prove the card; returns an exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended first
     with tempfile.TemporaryDirectory() as scratch:
         report = prove(sys.argv[1:], Path(scratch), _tell)
     for step, found in report.figures.items():
