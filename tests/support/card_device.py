@@ -79,7 +79,7 @@ class CardDevice:
     def allow_dicom(self) -> None:
         """Let an X-ray machine send to it; does nothing if it may already."""
         self.machine.must(
-            f"grep -q '^.dicom.' {CONFIG} || {{ sudo tee -a {CONFIG} >/dev/null && sudo systemctl start cxr-dicom; }}",
+            f"sudo grep -q '^.dicom.' {CONFIG} || {{ sudo tee -a {CONFIG} >/dev/null && sudo systemctl start cxr-dicom; }}",
             _DICOM,
             timeout_s=300,
         )
