@@ -95,7 +95,8 @@ def enrol(authority: Authority, wanted: Sequence[Wanted], folder: Path, options:
             # Takes long, and holds up nobody.
             made = [_write(folder, one, cuts.get(one.content.device)) for one in prepared]
         except OSError as error:
-            raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.") from None
+            shut_out = f" What {', '.join(replaced)} had before is revoked all the same: say it again." if replaced else ""
+            raise AuthorityError(f"{folder} cannot be written ({error.strerror}); no device was enrolled.{shut_out}") from None
         with authority.turn() as fleet:
             for one in prepared:
                 if one.entry.serial in fleet.revoked:  # who revoked it does not want it in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_an_enrolment_that_was_cut_off_is_none(authority: Authority, tmp_path: P
         used = fleet.members[name].used
         assert used is not None
         assert f"{x509.load_pem_x509_certificate(content.identity.encode()).serial_number:x}" == used.serial
+
+
+def test_a_full_disk_says_that_what_there_was_before_is_revoked_all_the_same(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolling, "write_durably", full)
+        with pytest.raises(AuthorityError, match=r"No space left on device\); no device was enrolled\.$"):
+            one(authority, tmp_path / "out")
+    one(authority, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolling, "write_durably", full)
+        with pytest.raises(AuthorityError, match="What clinic-1 had before is revoked all the same: say it again"):
+            one(authority, tmp_path / "out", again=True)
+    one(authority, tmp_path / "out", again=True)
 
 
 def test_who_is_revoked_while_its_files_are_written_is_not_enrolled(
