@@ -119,6 +119,26 @@ def test_a_power_cut_at_any_step_is_mended_by_the_next_boot(tmp_path: Path, prog
         assert whole(made)
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_in_whatever_order_partitions_are_listed_the_last_one_is_made(tmp_path: Path, cut: bool) -> None:
+    """On a card the order changed when the third had come, and the boot partition was formatted in its place."""
+    with card(tmp_path, 3 * GIB) as made:
+        (tmp_path / "programs").mkdir()
+        if cut:
+            made.stop_at("mkfs.ext4")
+            assert made.start().returncode != 0
+            made.go_on()
+            run("partx", "--update", made.device)
+        lister = tmp_path / "programs/lsblk"
+        lister.write_text(f'#!/bin/sh\n{find_program("lsblk", "util-linux")} "$@" | sort --reverse\n')
+        lister.chmod(0o755)
+        done = made.start()
+        assert done.returncode == 0, done.stderr
+        assert whole(made)
+        for number in (1, 2):
+            assert run("blkid", "--probe", "--match-tag", "TYPE", f"{made.device}p{number}").stdout.strip() == "", "it is as it was"
+
+
 def test_what_was_copied_before_a_power_cut_may_be_empty_and_is_copied_anew(tmp_path: Path) -> None:
     with card(tmp_path, 3 * GIB) as made:
         made.stop_at("chown")
