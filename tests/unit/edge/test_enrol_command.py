@@ -90,29 +90,33 @@ def test_files_belong_to_who_runs_the_device(place: Path) -> None:
         assert config.st_gid == NOBODY
 
 
+def ended_with(monkeypatch: pytest.MonkeyPatch, code: str, arguments: list[str], kill_at: float) -> int:
+    """Return with what the command ended, its code typed, when it was killed at the rename after so many."""
+    right, left = os.rename, kill_at
+
+    def rename(source: Path, target: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        right(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edge.durable.os, "rename", rename)
+        patch.setattr(sys, "stdin", io.StringIO(code))
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+    return int(ended.value.code or 0)
+
+
 def test_killed_at_each_write_the_same_command_finishes_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, code = made(place)
     (place / "profile.toml").write_text(PROFILE)
     arguments = ["enrol", str(file), "--config", str(place / "etc" / "device.toml"), "--profile", str(place / "profile.toml")]
     identity, config = place / "state" / "identity", place / "etc" / "device.toml"
-    right = os.rename
 
     def call(kill_at: float) -> int:
-        left = kill_at
-
-        def rename(source: Path, target: Path) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            right(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(edge.durable.os, "rename", rename)
-            patch.setattr(sys, "stdin", io.StringIO(code))
-            with pytest.raises(SystemExit) as ended:
-                main(arguments)
-        return int(ended.value.code or 0)
+        return ended_with(monkeypatch, code, arguments, kill_at)
 
     kills = 0
     while call(kills) != 0:
@@ -277,27 +281,13 @@ def test_a_newer_file_that_was_cut_off_at_any_write_is_taken_by_the_same_command
     path = place / "state/identity/device.pem"
     time.sleep(1.1)  # the centre notes the second in which a file was made
     later, code = made_by(place, Options(again=True))
-    right = os.rename
     cuts = 0
     while True:
         for name in ("state", "etc"):
             shutil.rmtree(place / name)
             shutil.copytree(place / "board" / name, place / name)
-        present, left = renewed(place, 3000), cuts
-
-        def rename(source: Path, target: Path) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            right(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(edge.durable.os, "rename", rename)
-            patch.setattr(sys, "stdin", io.StringIO(code))
-            with pytest.raises(SystemExit) as ended:
-                main(["enrol", str(later), "--config", str(place / "etc" / "device.toml")])
-        if not ended.value.code:
+        present = renewed(place, 3000)
+        if not ended_with(monkeypatch, code, ["enrol", str(later), "--config", str(place / "etc" / "device.toml")], cuts):
             break
         cuts += 1
         if path.read_bytes() == present:
