@@ -124,6 +124,23 @@ def hung_kernel(bench: Bench) -> Figures:
     }
 
 
+def damaged_boot_partition(bench: Bench) -> Figures:
+    """The boot partition is no file system any more when the power comes back."""
+    device, machine = bench.device, bench.device.machine
+    machine.cut()
+    machine.wipe_boot()
+    machine.start()
+    device.wait_until_serving()
+    for path in bench.pictures(1):
+        device.drop(path)
+    device.wait_until_delivered(bench.sent)
+    return {
+        "it_is_not_mounted": not machine.answers("findmnt /boot/firmware"),
+        "failed": failed(device),
+        "delivered_once_each": device.once_each(bench.sent),
+    }
+
+
 def later_enrolment(bench: Bench) -> Figures:
     """Another card: the power fails in its first boot, it waits, is given a bad file, then its own."""
     bench.fleet.enroll("clinic-2", "--facility", "Clinic 2")

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.boards.card_bench import FIRST_BOOT_OVER, RUNNING, Bench, Figures, failed
-from tests.boards.card_faults import hung_and_killed, hung_kernel, later_enrolment, power_cuts_at_work, upgrade
+from tests.boards.card_faults import (
+    damaged_boot_partition,
+    hung_and_killed,
+    hung_kernel,
+    later_enrolment,
+    power_cuts_at_work,
+    upgrade,
+)
 from tests.support.board_device import CONFIG, PROGRAM
 from tests.support.card_device import PATIENCE_S, UNITS, CardDevice
 from tests.support.dicom import film
@@ -206,5 +213,6 @@ STEPS: tuple[Callable[[Bench], Figures], ...] = (
     units,
     cable_and_stick,
     hung_kernel,
+    damaged_boot_partition,
     later_enrolment,
 )

@@ -235,3 +235,10 @@ class VirtualMachine:
         part.write_bytes(content)
         subprocess.run(["mcopy", "-o", *self._boot(), str(part), f"::/{name}"], check=True)
         part.unlink()
+
+    def wipe_boot(self) -> None:
+        """Damage its file system beyond repair."""
+        assert not self.on, "its card is in its slot"
+        with self.image.open("r+b") as card:
+            card.seek(self._card.boot_at)
+            card.write(bytes(2**20))

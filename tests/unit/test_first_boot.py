@@ -583,6 +583,21 @@ def test_what_changes_on_a_card_lies_on_the_data_partition_and_may_be_missing_at
     assert needed <= {"tmp.mount", "var-tmp.mount"}, "a card without its data partition can still be logged into"
 
 
+def test_what_needs_the_boot_partition_asks_for_its_mount_itself():
+    """Nothing else waits for it: a device whose boot partition is damaged is to serve."""
+    needing = {path.name for path in SCRIPTS if "/boot/firmware" in path.read_text()}
+    for path in [*FOLDER.glob("*.service"), FOLDER / "cloud-init-local.conf"]:
+        text = path.read_text()
+        started = {Path(words.split()[0]).name for words in re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)}
+        asked = re.findall(r"^RequiresMountsFor=(.*)$", text, re.MULTILINE)
+        if started & needing or path.suffix == ".conf":
+            assert any("/boot/firmware" in words.split() for words in asked), path.name
+            needing -= started
+    assert not needing, "each script is started by a unit"
+    for path in (ROOT / "firmware_configs/systemd").iterdir():
+        assert path.is_dir() or "/boot/" not in path.read_text(), path.name
+
+
 def test_nothing_waits_for_the_time_or_the_network():
     for path in [*FOLDER.iterdir(), *(ROOT / "firmware_configs/systemd").iterdir()]:
         words = " ".join(line for line in path.read_text().splitlines() if not line.startswith("#"))

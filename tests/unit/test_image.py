@@ -87,7 +87,7 @@ def test_the_root_is_read_only_keeps_its_size_and_its_kernel_can_limit_memory(ro
     lines = [line.split() for line in (root / "etc/fstab").read_text().splitlines() if line and not line.startswith("#")]
     options = {line[1]: line[3].split(",") for line in lines}
     assert options["/"][0] == "ro"
-    assert {"ro", "noexec", "nosuid", "umask=0077"} <= set(options["/boot/firmware"])
+    assert {"ro", "noexec", "nosuid", "umask=0077", "nofail"} <= set(options["/boot/firmware"])
     for line in lines:
         if line[1].startswith(("/data", "/opt", "/etc", "/var/lib/cxr", "/srv", "/var/log", "/var/lib/Net")):
             assert (root / line[1][1:]).is_dir(), "a read-only root has to have the folder"

@@ -24,10 +24,11 @@ put 644 user-data /boot/firmware/user-data
 put 644 meta-data /boot/firmware/meta-data
 
 # Root and boot partition are read-only; cxr-open-root and cxr-first-boot open them when they need to. pi-gen puts the devices in.
+# Without its boot partition, once it has started, a device goes on serving: what needs that partition requires its mount.
 {
-    echo "proc     /proc           proc  defaults                          0  0"
-    echo "BOOTDEV  /boot/firmware  vfat  ro,nodev,nosuid,noexec,umask=0077  0  2"
-    echo "ROOTDEV  /               ext4  ro,noatime                        0  1"
+    echo "proc     /proc           proc  defaults                                 0  0"
+    echo "BOOTDEV  /boot/firmware  vfat  ro,nodev,nosuid,noexec,umask=0077,nofail  0  2"
+    echo "ROOTDEV  /               ext4  ro,noatime                               0  1"
     cat "${source}/first-boot/fstab"
 } >"${ROOTFS_DIR}/etc/fstab"
 install --directory "${ROOTFS_DIR}"/{data,media/cxr,opt/cxr-edge,etc/cxr-edge,var/lib/cxr-edge,srv/cxr/inbox,var/log/journal,var/lib/NetworkManager}
