@@ -226,6 +226,8 @@ class Installation:
             return
         if self._enrolled() and (trouble := Device(self._version, self._places).trouble()):
             raise Refused(f"This version would not work here ({trouble}): put that right, and run this again.")
+        if self._enrolled() and self._manager.running:
+            self._say("         seeing which units serve, before and after; where one does not, this takes up to ten minutes")
         trial = self._change.begin(name)
         self._undo.clear()
         self._change.switch(name)

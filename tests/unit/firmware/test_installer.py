@@ -353,34 +353,48 @@ def test_what_a_member_of_the_group_puts_into_the_inbox_is_of_the_group(tmp_path
         assert (here.path / "film").group() == "daemon"
 
 
-def test_a_running_board_that_is_enrolled_again_is_started_again(board, monkeypatch, tmp_path):
-    version = board.versions / PACKAGE.name
-    (board.versions / "new").rename(version)
-    manager = Manager(board)
-    change = Change(board, manager, 0.1, Software)
-    change.switch(PACKAGE.name)
+@pytest.fixture
+def install(board, monkeypatch):
+    """Installs the package, whose version is unpacked already, and returns what is said."""
+    (board.versions / "new").rename(board.versions / PACKAGE.name)
     monkeypatch.setattr("firmware_configs.installer.account.has_user", lambda: True)
     monkeypatch.setattr("firmware_configs.installer.account.folders", lambda places: ())
-    monkeypatch.setattr("firmware_configs.installer.install.Device.enrol", lambda *_: None)
-    monkeypatch.setattr("firmware_configs.installer.install.Device.missing", lambda *_: [])
+    for name, answer in {"enrol": None, "missing": [], "trouble": ""}.items():
+        monkeypatch.setattr(f"firmware_configs.installer.install.Device.{name}", lambda *_, answer=answer: answer)
     for folder in (board.state, board.inbox, board.journald, board.command.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    file = tmp_path / "clinic-1.enrol"
 
-    def run(**asked):
-        manager.told.clear()
+    def run(manager, **asked):
         said: list[str] = []
-        Installation(Request(enrol=file, **asked), PACKAGE, MACHINE, board, manager, change, said.append).run()
+        change = Change(board, manager, 0.1, Software)
+        Installation(Request(**asked), PACKAGE, MACHINE, board, manager, change, said.append).run()
         return said
 
+    return run
+
+
+def test_a_running_board_that_is_enrolled_again_is_started_again(board, install, tmp_path):
+    manager = Manager(board)
+    Change(board, manager, 0.1, Software).switch(PACKAGE.name)
+    file = tmp_path / "clinic-1.enrol"
     for content in (b"first", b"renewed"):
         file.write_bytes(content)
-        assert "would be this version in service" in run(dry_run=True)
+        assert "would be this version in service" in install(manager, enrol=file, dry_run=True)
         assert manager.told == []
-        assert "done     this version in service" in run()
+        assert "done     this version in service" in install(manager, enrol=file)
         assert manager.told == ["reload", f"restart {PACKAGE.name}"]
-        assert "as it is this version in service" in run()
+        manager.told.clear()
+        assert "as it is this version in service" in install(manager, enrol=file)
         assert manager.told == []
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_who_upgrades_is_told_that_it_may_take_minutes(board, install, running):
+    manager = Manager(board)
+    manager.running = running
+    said = install(manager)
+    assert board.current_name() == PACKAGE.name
+    assert any("takes up to ten minutes" in line for line in said[: said.index("done     this version in service")]) == running
 
 
 def test_the_units_of_a_golden_card_are_not_taken_for_what_an_older_version_has_left(board):
