@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.boards.report import Report
-from tests.support.card_device import CardDevice
+from tests.support.card_device import UNITS, CardDevice
 from tests.support.clinic import small_picture
 from tests.support.fleet import Fleet
 
@@ -62,3 +62,9 @@ class Bench:
 def failed(device: CardDevice) -> list[str]:
     """Return the units that systemd counts as failed."""
     return [line.split()[0] for line in device.machine.must("systemctl --failed --plain --no-legend").splitlines()]
+
+
+def served_after(device: CardDevice) -> int:
+    """Return the seconds of its own clock from the start of its kernel until the last of its units was ready."""
+    asked = f"systemctl show --value -p ActiveEnterTimestampMonotonic {' '.join(UNITS)}"
+    return max(int(line) for line in device.machine.must(asked).split()) // 1_000_000

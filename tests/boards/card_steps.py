@@ -10,17 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.boards.card_bench import FIRST_BOOT_OVER, RUNNING, Bench, Figures, failed
+from tests.boards.card_bench import FIRST_BOOT_OVER, RUNNING, Bench, Figures, failed, served_after
 from tests.boards.card_faults import (
     damaged_boot_partition,
     hung_and_killed,
     hung_kernel,
     later_enrolment,
     power_cuts_at_work,
+    start_without_cable,
     upgrade,
 )
 from tests.support.board_device import CONFIG, PROGRAM
-from tests.support.card_device import PATIENCE_S, UNITS, CardDevice
+from tests.support.card_device import PATIENCE_S, CardDevice
 from tests.support.dicom import film
 from tests.support.processes import wait_for
 
@@ -54,7 +55,7 @@ def first_boot(bench: Bench) -> Figures:
     left = machine.must("sudo ls /boot/firmware").split()
     return {
         "seconds_until_it_serves": seconds,
-        "serves_after_its_own_seconds": _served_after(device),
+        "serves_after_its_own_seconds": served_after(device),
         "system": machine.ssh("systemctl is-system-running").stdout.strip(),
         "nothing_failed": failed(device) == [],
         "failed": failed(device),
@@ -78,12 +79,6 @@ def first_boot(bench: Bench) -> Figures:
             "systemctl show -p RuntimeWatchdogUSec | grep 14s && sudo ls -l /proc/1/fd | grep /dev/watchdog"
         ),
     }
-
-
-def _served_after(device: CardDevice) -> int:
-    """Seconds of its own clock from the start of its kernel until the last of its units was ready."""
-    asked = f"systemctl show --value -p ActiveEnterTimestampMonotonic {' '.join(UNITS)}"
-    return max(int(line) for line in device.machine.must(asked).split()) // 1_000_000
 
 
 def films(bench: Bench) -> Figures:
@@ -212,6 +207,7 @@ STEPS: tuple[Callable[[Bench], Figures], ...] = (
     firewall,
     units,
     cable_and_stick,
+    start_without_cable,
     hung_kernel,
     damaged_boot_partition,
     later_enrolment,

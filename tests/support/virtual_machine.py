@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -54,6 +55,8 @@ class VirtualMachine:
         """How often it has started anew by itself, or was reset by its watchdog."""
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: threading.Thread | None = None
+        self._plugged = True
+        self._console_at = 0
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(card.image), str(self.image)], check=True)
 
     @property
@@ -61,9 +64,11 @@ class VirtualMachine:
         """Whether it is under power."""
         return self._keeper is not None
 
-    def start(self) -> None:
-        """Put it under power."""
+    def start(self, *, cable: bool = True) -> None:
+        """Put it under power, with or without a cable in its socket."""
         assert not self.on
+        self._plugged = cable
+        self._console_at = len(self._console())
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
         wait_for(self._answers, f"qemu runs; {self.folder / 'qemu.log'} says more")
@@ -80,8 +85,12 @@ class VirtualMachine:
             with (self.folder / "qemu.log").open("ab") as log:
                 command = ["setpriv", "--pdeathsig", "KILL", *self._command()]
                 self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            if not self._plugged:
+                wait_for(self._answers, "qemu runs")
+                self.cable(plugged=False)
             if self._process.wait() != 0:
                 return
+            self._console_at = len(self._console())
             self.resets += 1
 
     def _answers(self) -> bool:
@@ -89,6 +98,13 @@ class VirtualMachine:
             self.tell("query-status")
             return True
         return False
+
+    def is_started(self) -> bool:
+        """Whether, by its console, all that starts with it has been started; for when there is no cable."""
+        return re.search(rb"Reached target \S*multi-user\.target", self._console()[self._console_at :]) is not None
+
+    def _console(self) -> bytes:
+        return self.console.read_bytes() if self.console.exists() else b""
 
     def cut(self) -> None:
         """Cut the power."""
@@ -148,6 +164,7 @@ class VirtualMachine:
 
     def cable(self, *, plugged: bool) -> None:
         """Put the network cable in, or pull it."""
+        self._plugged = plugged
         self.tell("set_link", name="socket", up=plugged)
 
     def stick(self, image: Path) -> None:
