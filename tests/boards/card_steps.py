@@ -61,6 +61,7 @@ def first_boot(bench: Bench) -> Figures:
         "failed": failed(device),
         "root_read_only": machine.answers("findmnt --noheadings --options ro / && ! sudo touch /etc/written"),
         "boot_partition_read_only": machine.answers("findmnt --noheadings --options ro /boot/firmware"),
+        "data_is_remembered": machine.answers("test -e /etc/cxr-data.made"),
         "data_is_bound": machine.answers(
             "for at in /opt/cxr-edge /var/lib/cxr-edge /var/log/journal; do findmnt $at || exit 1; done"
         ),

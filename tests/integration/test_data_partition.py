@@ -33,20 +33,32 @@ class Card:
     device: str
     home: Path
 
+    @property
+    def made(self) -> Path:
+        """What the root remembers."""
+        return self.home / "etc/cxr-data.made"
+
+    def stand_in(self, program: str, does: str) -> None:
+        path = self.home / "programs" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{does}\n")
+        path.chmod(0o755)
+
     def start(self) -> subprocess.CompletedProcess[str]:
         """Run the script as at a boot."""
         shadow = self.home / "programs"
         shadow.mkdir(exist_ok=True)
-        environment = os.environ | {"CXR_OWNER": f"{OWNER}:{OWNER}", "PATH": f"{shadow}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+        environment = os.environ | {
+            "CXR_OWNER": f"{OWNER}:{OWNER}",
+            "CXR_MADE": str(self.made),
+            "PATH": f"{shadow}:{os.environ['PATH']}:/usr/sbin:/sbin",
+        }
         words = f'mount -t tmpfs tmpfs /run; exec "{SCRIPT}" {self.device} {self.home / "software"}'
         return run("unshare", "--mount", "sh", "-c", words, env=environment)
 
     def stop_at(self, program: str) -> None:
         """Let the power fail when the script comes to a program."""
-        path = self.home / "programs" / program
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("#!/bin/sh\nkill -KILL $PPID\n")
-        path.chmod(0o755)
+        self.stand_in(program, "kill -KILL $PPID")
 
     def go_on(self) -> None:
         for path in (self.home / "programs").iterdir():
@@ -79,6 +91,7 @@ def card(home: Path, size: int) -> Iterator[Card]:
     device = attached.stdout.strip()
     (home / "software/versions").mkdir(parents=True)
     (home / "software/current").write_text("1.0")
+    (home / "etc").mkdir()
     try:
         run("partx", "--add", device)
         yield Card(device, home)
@@ -105,6 +118,7 @@ def test_the_rest_of_the_card_becomes_the_data_partition_once(tmp_path: Path) ->
         for _ in range(2):
             assert made.start().returncode == 0
         assert made.look("cat opt/current state/film && stat -c %a inbox") == "2.0\nfilm\n750\n", "a later boot changes nothing"
+        assert made.made.exists()
 
 
 @pytest.mark.parametrize("program", ["sfdisk", "partx", "mkfs.ext4", "e2label", "mount", "cp", "mkdir", "chown", "touch"])
@@ -123,15 +137,12 @@ def test_a_power_cut_at_any_step_is_mended_by_the_next_boot(tmp_path: Path, prog
 def test_in_whatever_order_partitions_are_listed_the_last_one_is_made(tmp_path: Path, cut: bool) -> None:
     """On a card the order changed when the third had come, and the boot partition was formatted in its place."""
     with card(tmp_path, 3 * GIB) as made:
-        (tmp_path / "programs").mkdir()
         if cut:
             made.stop_at("mkfs.ext4")
             assert made.start().returncode != 0
             made.go_on()
             run("partx", "--update", made.device)
-        lister = tmp_path / "programs/lsblk"
-        lister.write_text(f'#!/bin/sh\n{find_program("lsblk", "util-linux")} "$@" | sort --reverse\n')
-        lister.chmod(0o755)
+        made.stand_in("lsblk", f'{find_program("lsblk", "util-linux")} "$@" | sort --reverse')
         done = made.start()
         assert done.returncode == 0, done.stderr
         assert whole(made)
@@ -158,6 +169,7 @@ def test_what_an_earlier_use_of_the_card_has_left_is_gone_even_if_the_power_fail
         deleted = run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--delete", made.device, 3)  # written anew
         assert deleted.returncode == 0
         run("partx", "--delete", "--nr", "3", made.device)
+        made.made.unlink()
         if program:
             made.stop_at(program)
             assert made.start().returncode != 0
@@ -167,6 +179,38 @@ def test_what_an_earlier_use_of_the_card_has_left_is_gone_even_if_the_power_fail
         assert done.returncode == 0, done.stderr
         assert whole(made)
         assert made.look("ls state") == ""
+
+
+def test_what_cannot_be_read_any_more_is_never_made_anew_and_can_be_saved(tmp_path: Path) -> None:
+    """It may hold what ninety days without a link have left."""
+    with card(tmp_path, 3 * GIB) as made:
+        assert made.start().returncode == 0
+        made.write("echo result > state/outbox.db && sync")
+        assert run("dd", "if=/dev/zero", f"of={made.device}p3", "bs=64K", "count=1", "conv=fsync").returncode == 0
+        for _ in range(2):
+            done = made.start()
+            assert done.returncode == 1
+            assert done.stderr.startswith("The data partition of this card cannot be read any more, and is left as it is")
+        mended = run("e2fsck", "-f", "-y", "-b", "32768", "-B", "4096", f"{made.device}p3")
+        assert mended.returncode in (0, 1), mended.stdout  # 1: errors were corrected
+        assert made.start().returncode == 0
+        assert made.look("cat state/outbox.db") == "result\n"
+
+
+def test_a_root_that_is_closed_already_is_opened_to_remember_and_closed_again(tmp_path: Path) -> None:
+    with card(tmp_path, 3 * GIB) as made:
+        assert made.start().returncode == 0
+        made.made.unlink()
+        made.made.parent.rmdir()
+        told = tmp_path / "told"
+        mount = find_program("mount", "mount")
+        opened = f'case "$*" in *remount*) echo "$*" >>{told}; mkdir -p {made.made.parent} ;; *) exec {mount} "$@" ;; esac'
+        made.stand_in("mount", opened)
+        for _ in range(2):
+            done = made.start()
+            assert done.returncode == 0, done.stderr
+        assert made.made.exists()
+        assert told.read_text() == "-o remount,rw /\n-o remount,ro /\n", "once"
 
 
 def test_a_card_that_is_too_small_or_holds_something_else_is_told(tmp_path: Path) -> None:
