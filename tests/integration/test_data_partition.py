@@ -197,6 +197,15 @@ def test_what_cannot_be_read_any_more_is_never_made_anew_and_can_be_saved(tmp_pa
         assert made.look("cat state/outbox.db") == "result\n"
 
 
+def test_one_that_was_encrypted_is_left_to_those_who_open_it(tmp_path: Path) -> None:
+    with card(tmp_path, 3 * GIB) as made:
+        assert made.start().returncode == 0
+        assert run("dd", "if=/dev/zero", f"of={made.device}p3", "bs=64K", "count=1", "conv=fsync").returncode == 0
+        Path(f"{made.device}p3").write_bytes(b"LUKS\xba\xbe\x00\x01")
+        done = made.start()
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_root_that_is_closed_already_is_opened_to_remember_and_closed_again(tmp_path: Path) -> None:
     with card(tmp_path, 3 * GIB) as made:
         assert made.start().returncode == 0
