@@ -144,7 +144,8 @@ class VirtualMachine:
             # Without AVX2, whose gathering loads qemu 7.2 gets wrong: of every third number numpy then sees the first one alone.
             *("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "Nehalem"),
             *("-kernel", str(self._card.kernel), "-initrd", str(self._card.initrd)),
-            *("-append", f"{self._card.cmdline} console=ttyS0 systemd.show_status=1"),
+            # The journal on the console: what systemd says there by itself ends when somebody can log in.
+            *("-append", f"{self._card.cmdline} console=ttyS0 systemd.journald.forward_to_console=1"),
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
             # As a Raspberry Pi: a disk whose partitions are called p1 and p2, no clock that goes on without power, random numbers
             # by hardware. Not qemu's own SD card: what is discarded there it fills with ones, for a quarter of an hour.
