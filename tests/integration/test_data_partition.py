@@ -34,8 +34,8 @@ class Card:
     home: Path
 
     @property
-    def made(self) -> Path:
-        """What the root remembers."""
+    def remembered(self) -> Path:
+        """What on the root says that the data partition is made."""
         return self.home / "etc/cxr-data.made"
 
     def stand_in(self, program: str, does: str) -> None:
@@ -50,7 +50,7 @@ class Card:
         shadow.mkdir(exist_ok=True)
         environment = os.environ | {
             "CXR_OWNER": f"{OWNER}:{OWNER}",
-            "CXR_MADE": str(self.made),
+            "CXR_MADE": str(self.remembered),
             "PATH": f"{shadow}:{os.environ['PATH']}:/usr/sbin:/sbin",
         }
         words = f'mount -t tmpfs tmpfs /run; exec "{SCRIPT}" {self.device} {self.home / "software"}'
@@ -72,6 +72,10 @@ class Card:
         done = run("unshare", "--mount", "sh", "-c", f"mount {self.device}p3 {place} && cd {place} && {words}")
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def lose_first_block(self) -> None:
+        """Let the data partition say nothing of itself any more."""
+        assert run("dd", "if=/dev/zero", f"of={self.device}p3", "bs=64K", "count=1", "conv=fsync").returncode == 0
 
     def write(self, words: str) -> None:
         place = self.home / "place"
@@ -118,7 +122,7 @@ def test_the_rest_of_the_card_becomes_the_data_partition_once(tmp_path: Path) ->
         for _ in range(2):
             assert made.start().returncode == 0
         assert made.look("cat opt/current state/film && stat -c %a inbox") == "2.0\nfilm\n750\n", "a later boot changes nothing"
-        assert made.made.exists()
+        assert made.remembered.exists()
 
 
 @pytest.mark.parametrize("program", ["sfdisk", "partx", "mkfs.ext4", "e2label", "mount", "cp", "mkdir", "chown", "touch"])
@@ -169,7 +173,7 @@ def test_what_an_earlier_use_of_the_card_has_left_is_gone_even_if_the_power_fail
         deleted = run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--delete", made.device, 3)  # written anew
         assert deleted.returncode == 0
         run("partx", "--delete", "--nr", "3", made.device)
-        made.made.unlink()
+        made.remembered.unlink()
         if program:
             made.stop_at(program)
             assert made.start().returncode != 0
@@ -186,7 +190,7 @@ def test_what_cannot_be_read_any_more_is_never_made_anew_and_can_be_saved(tmp_pa
     with card(tmp_path, 3 * GIB) as made:
         assert made.start().returncode == 0
         made.write("echo result > state/outbox.db && sync")
-        assert run("dd", "if=/dev/zero", f"of={made.device}p3", "bs=64K", "count=1", "conv=fsync").returncode == 0
+        made.lose_first_block()
         for _ in range(2):
             done = made.start()
             assert done.returncode == 1
@@ -200,7 +204,7 @@ def test_what_cannot_be_read_any_more_is_never_made_anew_and_can_be_saved(tmp_pa
 def test_one_that_was_encrypted_is_left_to_those_who_open_it(tmp_path: Path) -> None:
     with card(tmp_path, 3 * GIB) as made:
         assert made.start().returncode == 0
-        assert run("dd", "if=/dev/zero", f"of={made.device}p3", "bs=64K", "count=1", "conv=fsync").returncode == 0
+        made.lose_first_block()
         Path(f"{made.device}p3").write_bytes(b"LUKS\xba\xbe\x00\x01")
         done = made.start()
         assert (done.returncode, done.stderr) == (0, "")
@@ -209,16 +213,16 @@ def test_one_that_was_encrypted_is_left_to_those_who_open_it(tmp_path: Path) -> 
 def test_a_root_that_is_closed_already_is_opened_to_remember_and_closed_again(tmp_path: Path) -> None:
     with card(tmp_path, 3 * GIB) as made:
         assert made.start().returncode == 0
-        made.made.unlink()
-        made.made.parent.rmdir()
+        made.remembered.unlink()
+        made.remembered.parent.rmdir()
         told = tmp_path / "told"
         mount = find_program("mount", "mount")
-        opened = f'case "$*" in *remount*) echo "$*" >>{told}; mkdir -p {made.made.parent} ;; *) exec {mount} "$@" ;; esac'
+        opened = f'case "$*" in *remount*) echo "$*" >>{told}; mkdir -p {made.remembered.parent} ;; *) exec {mount} "$@" ;; esac'
         made.stand_in("mount", opened)
         for _ in range(2):
             done = made.start()
             assert done.returncode == 0, done.stderr
-        assert made.made.exists()
+        assert made.remembered.exists()
         assert told.read_text() == "-o remount,rw /\n-o remount,ro /\n", "once"
 
 
